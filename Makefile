@@ -1,0 +1,33 @@
+# Pointsman: the verbs. `make` alone lists them.
+PYTHON ?= python3
+PORT ?= 8080
+CONSOLE_PORT ?= 8081
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+MEMBERS := $(wildcard libs/*) $(wildcard services/*)
+# Workers for pytest: engines, Envoy and five services run beside each e2e worker.
+WORKERS ?= auto
+UV_VERSION := 0.13.9
+# Trust what the system trusts: company proxies present their own certificates.
+export UV_SYSTEM_CERTS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready ## install everything into .venv
+
+$(VENV)/.ready: requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
+	@test -x $(UV) || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }; \
+	  $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@echo "installing the locked packages"
+	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps $(addprefix -e ,$(MEMBERS))
+	@touch $@
+
+lock: ## resolve again and write requirements.lock
+	$(UV) lock -q
+	$(UV) export -q --all-packages --all-groups --no-emit-workspace --no-header --format requirements-txt -o requirements.lock

@@ -1,0 +1,1 @@
+"""The contracts of Pointsman, and what every service needs to keep them."""

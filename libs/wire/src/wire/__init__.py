@@ -1,0 +1,1 @@
+"""gRPC between processes on asyncio, as bytes."""

@@ -1,0 +1,1 @@
+"""The datalayer: knows the pools and their endpoints."""

@@ -1,0 +1,1 @@
+"""The flow controller: when a request may go, or that it may not."""

@@ -1,0 +1,1 @@
+"""The router: what a request is, and what it becomes."""
