@@ -1,0 +1,1 @@
+"""Generated from libs/common/proto; never edited."""

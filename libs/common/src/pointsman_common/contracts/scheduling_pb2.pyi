@@ -1,0 +1,143 @@
+from pointsman_common.contracts import layer_pb2 as _layer_pb2
+from pointsman_common.contracts import pool_pb2 as _pool_pb2
+from pointsman_common.contracts import routing_pb2 as _routing_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PickRequest(_message.Message):
+    __slots__ = ("descriptor", "lease_id", "candidates", "want_scores")
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    WANT_SCORES_FIELD_NUMBER: _ClassVar[int]
+    descriptor: _routing_pb2.RequestDescriptor
+    lease_id: str
+    candidates: _containers.RepeatedCompositeFieldContainer[_pool_pb2.Endpoint]
+    want_scores: bool
+    def __init__(self, descriptor: _Optional[_Union[_routing_pb2.RequestDescriptor, _Mapping]] = ..., lease_id: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[_pool_pb2.Endpoint, _Mapping]]] = ..., want_scores: _Optional[bool] = ...) -> None: ...
+
+class PickedEndpoint(_message.Message):
+    __slots__ = ("uid", "address")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    address: str
+    def __init__(self, uid: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class Picked(_message.Message):
+    __slots__ = ("endpoints", "headers", "decision_id", "scores", "cached_tokens", "prefill_tokens", "expected_output_tokens", "predicted_ttft_s", "profile")
+    class ScoresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TTFT_S_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[PickedEndpoint]
+    headers: _layer_pb2.HeaderMutation
+    decision_id: str
+    scores: _containers.ScalarMap[str, float]
+    cached_tokens: int
+    prefill_tokens: int
+    expected_output_tokens: int
+    predicted_ttft_s: float
+    profile: str
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., decision_id: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., cached_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., predicted_ttft_s: _Optional[float] = ..., profile: _Optional[str] = ...) -> None: ...
+
+class PickResponse(_message.Message):
+    __slots__ = ("picked", "rejection")
+    PICKED_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_FIELD_NUMBER: _ClassVar[int]
+    picked: Picked
+    rejection: _layer_pb2.Rejection
+    def __init__(self, picked: _Optional[_Union[Picked, _Mapping]] = ..., rejection: _Optional[_Union[_layer_pb2.Rejection, _Mapping]] = ...) -> None: ...
+
+class PluginTrace(_message.Message):
+    __slots__ = ("profile", "plugin", "type", "weight", "scores", "kept")
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PLUGIN_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    profile: str
+    plugin: str
+    type: str
+    weight: float
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    kept: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, profile: _Optional[str] = ..., plugin: _Optional[str] = ..., type: _Optional[str] = ..., weight: _Optional[float] = ..., scores: _Optional[_Iterable[float]] = ..., kept: _Optional[_Iterable[bool]] = ...) -> None: ...
+
+class CandidateView(_message.Message):
+    __slots__ = ("uid", "address", "metrics_age_ms", "waiting_requests", "running_requests", "kv_cache_utilization", "in_flight_requests", "in_flight_tokens", "cached_blocks", "total_score")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    address: str
+    metrics_age_ms: int
+    waiting_requests: int
+    running_requests: int
+    kv_cache_utilization: float
+    in_flight_requests: int
+    in_flight_tokens: int
+    cached_blocks: int
+    total_score: float
+    def __init__(self, uid: _Optional[str] = ..., address: _Optional[str] = ..., metrics_age_ms: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., kv_cache_utilization: _Optional[float] = ..., in_flight_requests: _Optional[int] = ..., in_flight_tokens: _Optional[int] = ..., cached_blocks: _Optional[int] = ..., total_score: _Optional[float] = ...) -> None: ...
+
+class DecisionReceipt(_message.Message):
+    __slots__ = ("envelope", "decision_id", "lease_id", "descriptor", "candidates", "plugins", "chosen", "rejection", "seed", "config_hash", "state_publisher", "state_sequence", "state_age_ms", "decided_at", "took_us", "reason")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    PLUGINS_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_HASH_FIELD_NUMBER: _ClassVar[int]
+    STATE_PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    STATE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STATE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
+    TOOK_US_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    envelope: _layer_pb2.Envelope
+    decision_id: str
+    lease_id: str
+    descriptor: _routing_pb2.RequestDescriptor
+    candidates: _containers.RepeatedCompositeFieldContainer[CandidateView]
+    plugins: _containers.RepeatedCompositeFieldContainer[PluginTrace]
+    chosen: _containers.RepeatedCompositeFieldContainer[PickedEndpoint]
+    rejection: _layer_pb2.Rejection
+    seed: int
+    config_hash: str
+    state_publisher: str
+    state_sequence: int
+    state_age_ms: int
+    decided_at: float
+    took_us: int
+    reason: str
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., decision_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., descriptor: _Optional[_Union[_routing_pb2.RequestDescriptor, _Mapping]] = ..., candidates: _Optional[_Iterable[_Union[CandidateView, _Mapping]]] = ..., plugins: _Optional[_Iterable[_Union[PluginTrace, _Mapping]]] = ..., chosen: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., rejection: _Optional[_Union[_layer_pb2.Rejection, _Mapping]] = ..., seed: _Optional[int] = ..., config_hash: _Optional[str] = ..., state_publisher: _Optional[str] = ..., state_sequence: _Optional[int] = ..., state_age_ms: _Optional[int] = ..., decided_at: _Optional[float] = ..., took_us: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
