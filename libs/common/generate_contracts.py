@@ -1,4 +1,7 @@
-"""Generates `pointsman_common/contracts` from the `.proto` files; `--check` fails if that changes a byte."""
+"""Generates `pointsman_common/contracts` from the `.proto` files.
+
+With `--check` it writes nothing, and fails if generating would change a byte.
+"""
 
 import argparse
 import re
@@ -24,7 +27,8 @@ def generate() -> dict[str, str]:
         found = {"__init__.py": MARK}
         for path in sorted(Path(scratch).rglob("*_pb2.py*")):
             text = re.sub(
-                r"from pointsman\.\w+\.v1 import", "from pointsman_common.contracts import",
+                r"from pointsman\.\w+\.v1 import",
+                "from pointsman_common.contracts import",
                 path.read_text(),
             )
             found[path.name] = text
@@ -37,7 +41,9 @@ def main() -> int:
     if parser.parse_args().check:
         want = generate()
         have = {path.name: path.read_text() for path in OUT.glob("*.py*")}
-        stale = sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name))
+        stale = sorted(
+            name for name in want.keys() | have.keys() if want.get(name) != have.get(name)
+        )
         if stale:
             sys.stderr.write(f"contracts differ from proto: {', '.join(stale)}; run `make proto`\n")
         return 1 if stale else 0

@@ -1,0 +1,95 @@
+"""Calls from one layer to another: several replicas, one deadline, and errors by name."""
+
+from collections.abc import Sequence
+
+from pointsman_common.clock import Clock
+from pointsman_common.errors import SettingsError
+from wire import Channel, RpcError, RpcStatus
+
+MAX_MESSAGE_BYTES = 80 << 20
+"""A body of 64 MiB and what goes with it."""
+
+
+class RpcFailed(Exception):  # noqa: N818  (a report of how a call ended, not a fault of ours)
+    """No replica gave an answer: `status` is of the last one tried."""
+
+    def __init__(self, status: RpcStatus, message: str) -> None:
+        super().__init__(f"{status.name}: {message}")
+        self.status, self.message = status, message
+
+
+class HookChannel:
+    """The replicas of one layer behind a comma list of `grpc://host:port` and `unix:///path`.
+
+    A call goes to the replica with the fewest open calls; when that one cannot be reached the next
+    is tried, as long as the deadline lasts. A replica that failed to answer is tried last for
+    `shun_s` seconds.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, shun_s: float = 1.0) -> None:
+        self._clock, self._shun_s = clock, shun_s
+        self._replicas = [_Replica(address) for address in parse_addresses(url)]
+        self._turn = 0
+
+    async def call(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
+        """Call until a replica answers.
+
+        Raises:
+            RpcFailed: UNAVAILABLE when none is reachable, DEADLINE_EXCEEDED, or a replica's error.
+        """
+        ends_at = self._clock.monotonic() + timeout_s
+        tried: set[str] = set()
+        while True:
+            replica = self._next(tried)
+            left = ends_at - self._clock.monotonic()
+            replica.open_calls += 1
+            try:
+                return await replica.channel.unary(path, message, timeout_s=max(left, 0.001))
+            except RpcError as error:
+                if error.status is not RpcStatus.UNAVAILABLE:
+                    raise RpcFailed(error.status, error.message) from error
+                replica.shunned_until = self._clock.monotonic() + self._shun_s
+                tried.add(replica.address)
+                if len(tried) == len(self._replicas) or self._clock.monotonic() >= ends_at:
+                    raise RpcFailed(error.status, error.message) from error
+            finally:
+                replica.open_calls -= 1
+
+    async def close(self) -> None:
+        for replica in self._replicas:
+            await replica.channel.close()
+
+    def _next(self, tried: set[str]) -> "_Replica":
+        now = self._clock.monotonic()
+        self._turn += 1
+        count = len(self._replicas)
+        in_turn = [self._replicas[(self._turn + step) % count] for step in range(count)]
+        return min(
+            (replica for replica in in_turn if replica.address not in tried),
+            key=lambda replica: (replica.shunned_until > now, replica.open_calls),
+        )
+
+
+class _Replica:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = Channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
+        self.open_calls = 0
+        self.shunned_until = float("-inf")
+
+
+def parse_addresses(url: str) -> Sequence[str]:
+    """The addresses of a comma list of `grpc://host:port` or `unix:///path`.
+
+    Raises:
+        SettingsError: another scheme, or nothing.
+    """
+    addresses: list[str] = []
+    for part in (item.strip() for item in url.split(",")):
+        if part.startswith("grpc://"):
+            addresses.append(part.removeprefix("grpc://").rstrip("/"))
+        elif part.startswith("unix:///"):
+            addresses.append(part)
+        else:
+            raise SettingsError("url", f"{part!r} is neither grpc://host:port nor unix:///path")
+    return addresses

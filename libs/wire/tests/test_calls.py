@@ -1,0 +1,109 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from wire import BidiStream, Channel, RpcError, RpcStatus, Server
+
+
+async def test_a_plain_function_and_a_coroutine_both_answer_unary_calls() -> None:
+    async def slow(message: bytes) -> bytes:
+        await asyncio.sleep(0)
+        return message[::-1]
+
+    server = Server()
+    server.unary("/t.S/Plain", lambda message: message * 2)
+    server.unary("/t.S/Slow", slow)
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address) as channel:
+        assert await channel.unary("/t.S/Plain", b"ab", timeout_s=5) == b"abab"
+        assert await channel.unary("/t.S/Slow", b"ab", timeout_s=5) == b"ba"
+    await server.drain(0)
+
+
+async def test_a_unix_socket_carries_calls(tmp_path: Path) -> None:
+    server = Server()
+    server.unary("/t.S/Echo", lambda message: message)
+    [address] = await server.listen(f"unix://{tmp_path}/s.sock")
+    async with Channel(address) as channel:
+        assert await channel.unary("/t.S/Echo", b"x", timeout_s=5) == b"x"
+    await server.drain(0)
+
+
+async def test_statuses_reach_the_caller() -> None:
+    errors: list[str] = []
+
+    def refuse(_: bytes) -> bytes:
+        raise RpcError(RpcStatus.FAILED_PRECONDITION, "not today")
+
+    def crash(_: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    server = Server(on_error=lambda path, error: errors.append(f"{path} {error!r}"))
+    server.unary("/t.S/Refuse", refuse)
+    server.unary("/t.S/Crash", crash)
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address) as channel:
+        for path, status in [
+            ("/t.S/Refuse", RpcStatus.FAILED_PRECONDITION),
+            ("/t.S/Crash", RpcStatus.UNKNOWN),
+            ("/t.S/Absent", RpcStatus.UNIMPLEMENTED),
+        ]:
+            with pytest.raises(RpcError) as caught:
+                await channel.unary(path, b"", timeout_s=5)
+            assert caught.value.status is status
+    assert errors == ["/t.S/Crash ZeroDivisionError()"]
+    await server.drain(0)
+
+
+async def test_a_deadline_ends_a_call_and_cancels_its_handler() -> None:
+    cancelled = asyncio.Event()
+
+    async def hang(_: bytes) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    server = Server()
+    server.unary("/t.S/Hang", hang)
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address) as channel:
+        with pytest.raises(RpcError) as caught:
+            await channel.unary("/t.S/Hang", b"", timeout_s=0.05)
+        assert caught.value.status is RpcStatus.DEADLINE_EXCEEDED
+        await asyncio.wait_for(cancelled.wait(), 5)
+    await server.drain(0)
+
+
+async def test_a_bidirectional_call_carries_messages_both_ways_until_the_handler_returns() -> None:
+    async def echo(stream: BidiStream) -> None:
+        while (message := await stream.receive()) is not None:
+            await stream.send(message.upper())
+
+    server = Server()
+    server.bidi("/t.S/Talk", echo)
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address) as channel:
+        call = channel.bidi("/t.S/Talk", timeout_s=5)
+        await call.send(b"a")
+        assert await call.receive() == b"A"
+        await call.send(b"b")
+        await call.done_writing()
+        assert await call.receive() == b"B"
+        assert await call.receive() is None
+    await server.drain(0)
+
+
+async def test_nobody_listening_is_unavailable_and_a_taken_port_is_an_os_error() -> None:
+    server = Server()
+    [address] = await server.listen("127.0.0.1:0")
+    with pytest.raises(OSError, match="cannot listen"):
+        await Server().listen(address)
+    await server.drain(0)
+    async with Channel(address) as channel:
+        with pytest.raises(RpcError) as caught:
+            await channel.unary("/t.S/Echo", b"", timeout_s=5)
+        assert caught.value.status is RpcStatus.UNAVAILABLE
