@@ -1,0 +1,1 @@
+"""The engine behind HTTP, in real time, looking like vLLM."""
