@@ -31,3 +31,27 @@ $(VENV)/.ready: requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
 lock: ## resolve again and write requirements.lock
 	$(UV) lock -q
 	$(UV) export -q --all-packages --all-groups --no-emit-workspace --no-header --format requirements-txt -o requirements.lock
+
+proto: setup ## generate the contracts from their .proto files
+	$(BIN)/python libs/common/generate_contracts.py
+
+format: setup ## rewrite the code in the house format
+	$(BIN)/ruff check -q --fix --select I .
+	$(BIN)/ruff format -q .
+
+check: setup ## format, lint, imports, types, contracts unchanged
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/python libs/common/generate_contracts.py --check
+
+test: setup ## every test: unit, contract and end to end
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port, else our own)
+	$(BIN)/pytest tests/contract
+
+e2e: setup ## real Envoy, NATS and Redis with simulated engines
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/e2e
