@@ -97,6 +97,19 @@ async def test_a_bidirectional_call_carries_messages_both_ways_until_the_handler
     await server.drain(0)
 
 
+async def test_a_handler_sees_what_the_client_sent_ahead() -> None:
+    async def tell(stream: BidiStream) -> None:
+        await stream.send(stream.metadata["x-pool"].encode())
+
+    server = Server()
+    server.bidi("/t.S/Tell", tell)
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address) as channel:
+        call = channel.bidi("/t.S/Tell", timeout_s=5, metadata={"x-pool": "default/llama"})
+        assert await call.receive() == b"default/llama"
+    await server.drain(0)
+
+
 async def test_nobody_listening_is_unavailable_and_a_taken_port_is_an_os_error() -> None:
     server = Server()
     [address] = await server.listen("127.0.0.1:0")

@@ -1,5 +1,6 @@
 """The calling end: one address, a connection made on first use and made again when lost."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -94,9 +95,16 @@ class Channel:
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error) from error
 
-    def bidi(self, path: str, *, timeout_s: float | None = None) -> BidiCall:
+    def bidi(
+        self,
+        path: str,
+        *,
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> BidiCall:
         """Open a bidirectional call; `timeout_s` bounds all of it."""
-        return BidiCall(self._channel.stream_stream(path)(timeout=timeout_s))
+        pairs = tuple((metadata or {}).items())
+        return BidiCall(self._channel.stream_stream(path)(timeout=timeout_s, metadata=pairs))
 
     async def close(self) -> None:
         """Cancel what is open and close the connection."""

@@ -1,7 +1,7 @@
 """The serving end: unary and bidirectional handlers by path."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -22,6 +22,10 @@ class BidiStream:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self.metadata: Mapping[str, str] = {
+            key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+        }
+        """What the client sent ahead of its messages, by lower-case key; binary values left out."""
 
     async def receive(self) -> bytes | None:
         """Return the next message, or `None` when the client has sent its last."""
