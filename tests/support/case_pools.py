@@ -61,7 +61,7 @@ def case(
     ports: tuple[int, ...] = (8000,),
     differs: str = "",
 ) -> Callable[[T], T]:
-    """Say which case a test is, what its pool is, and how Pointsman differs on purpose, if it does."""
+    """Say which case a test is, what its pool is, and how Pointsman differs on purpose."""
     name = f"case-{number}"
 
     def wrap(test: T) -> T:

@@ -70,6 +70,13 @@ class Process:
         self.kill()
         self._start()
 
+    def replace(self, environment: Mapping[str, str]) -> None:
+        """Let it end as it should, and start it again with other settings."""
+        self.terminate()
+        self._child.wait(30)
+        self._environment |= environment
+        self._start()
+
     def stop(self) -> None:
         self.terminate()
         try:
