@@ -1,4 +1,4 @@
-"""When something fails: each row of the failure table in docs/architecture.md, on the real parts."""
+"""When something fails: each row of the failure table of docs/architecture.md, on real parts."""
 
 import asyncio
 import json
