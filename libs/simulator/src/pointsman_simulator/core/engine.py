@@ -1,18 +1,14 @@
 """The engine: continuous batching, one step after the other, in the caller's time.
 
-A step is planned whole when the one before it ends: a token for every decoding sequence, then
-chunks of the prompts being prefilled, then newcomers, first come first served, until the token
-budget is spent. Its length follows from `EngineProfile.step_s`. Nothing happens between the ends of
-two steps, but arrivals and aborts, which the next plan sees.
+A step is planned whole when the one before it ends, and its length follows from what it holds
+(`EngineProfile.step_s`). Between the ends of two steps nothing happens but arrivals and aborts,
+which the next plan sees.
 
 Drive it with `submit`, `abort`, `advance`, and `next_event_at` for when to come back. Each takes
 `now` in seconds on any clock that does not go back, and first finishes the steps that end by then.
 """
 
-import math
-from collections import deque
-from heapq import heappop, heappush
-
+from pointsman_simulator.core.batch_scheduler import BatchScheduler, StepPlan
 from pointsman_simulator.core.engine_events import (
     EngineRequest,
     EngineStats,
@@ -29,6 +25,8 @@ from pointsman_simulator.core.kv_block_pool import KvBlockPool
 from pointsman_simulator.core.lora_slots import LoraSlots
 from pointsman_simulator.core.sequence import Phase, Sequence
 
+IDLE = StepPlan()
+
 
 class Engine:
     """A model server's engine under one profile.
@@ -42,29 +40,16 @@ class Engine:
         self.profile = profile
         self._time_factor = time_factor
         self._pool = KvBlockPool(profile.total_blocks, record_events=record_kv_events)
-        self._loras = LoraSlots(profile.max_loras)
-        self._telemetry = EngineTelemetry(self._pool, self._loras)
-        self._reserve_blocks = math.ceil(profile.total_blocks * profile.admission_reserve)
-
-        self._sequences: dict[str, Sequence] = {}
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[str, Sequence] = {}  # in the order of admission
-        self._prefilling: list[Sequence] = []
-        self._streaming: dict[str, Sequence] = {}  # decoding, with `Tokens` wanted
-        self._refused: tuple[Sequence, int] | None = None  # head of the queue, and the pool then
-
-        self._now = 0.0
+        loras = LoraSlots(profile.max_loras)
+        self._scheduler = BatchScheduler(profile, self._pool, loras)
+        self._decodes = self._scheduler.decodes
+        self._telemetry = EngineTelemetry(self._pool, loras)
+        self._sequences: dict[str, Sequence] = {}  # all that wait or run
+        self._step = IDLE  # the one under way
         self._step_ends_at: float | None = None  # None when idle
-        self._chunks: list[tuple[Sequence, int]] = []  # prefill of the step under way
-        self._steps_started = self._steps_done = 0
-        self._decoding = self._decode_context = 0
-        self._block_boundaries = [0] * profile.block_size
-        """Decoding sequences by the step, modulo block size, at which each needs a new block."""
-        self._endings: list[tuple[int, int, Sequence]] = []  # heap; some out of date
-        self._joins = 0  # breaks ties in the heap
+        self._last_step_at = 0.0
+        self._now = 0.0
         self._events: list[Event] = []
-
-    # -- what callers do --------------------------------------------------------------------
 
     def submit(self, request: EngineRequest, now: float) -> None:
         """Queue a request.
@@ -75,9 +60,9 @@ class Engine:
         """
         self._run_until(now)
         self._check(request)
-        sequence = Sequence(request, arrived_at=now)
+        sequence = Sequence(request, arrived_at=self._now)
         self._sequences[request.request_id] = sequence
-        self._enqueue(sequence)
+        self._scheduler.enqueue(sequence)
         if self._step_ends_at is None:
             self._begin_step(self._now)
 
@@ -90,44 +75,41 @@ class Engine:
         sequence = self._sequences.pop(request_id, None)
         if sequence is None:
             return False
-        if sequence.phase is Phase.WAITING:
-            self._waiting.remove(sequence)
-            if lora := sequence.request.lora:
-                self._loras.leave_queue(lora)
-        else:
-            self._stop_running(sequence)
-        sequence.phase = Phase.GONE
+        self._scheduler.remove(sequence)
         self._telemetry.aborted += 1
         return True
 
     def advance(self, now: float) -> list[Event]:
         """Finish every step that ends by `now` and return what happened since the last call."""
         self._run_until(now)
-        for sequence in self._streaming.values():
-            self._tell_tokens(sequence, self._now)
+        for sequence in self._decodes.streaming.values():
+            self._tell_tokens(sequence, self._last_step_at)
         events, self._events = self._events, []
         return events
 
     def next_event_at(self) -> float | None:
-        """Return the earliest time at which `advance` can bring events; None when there is no work.
+        """Return the earliest time at which `advance` can bring events; None if there is no work.
 
         While all that runs decodes unstreamed, this leaps to the next end of a request.
         """
-        if self._step_ends_at is None:
-            return self._now if self._events else None
-        ending = self._next_ending()
         if self._events:
             return self._now
-        if self._chunks or self._waiting or self._streaming or ending is None:
+        decodes = self._decodes
+        ending = decodes.next_ending()
+        if (
+            self._step_ends_at is None
+            or ending is None
+            or self._step.chunks
+            or self._scheduler.waiting
+            or decodes.streaming
+        ):
             return self._step_ends_at
-        steps = ending - self._steps_started  # after the one under way
-        growth = self._decoding * (steps // self.profile.block_size + 1)
-        if steps <= 0 or growth > self._pool.available:
+        steps = ending - decodes.steps_started  # after the one under way
+        if steps <= 0 or decodes.most_blocks_for(steps) > self._pool.available:
             return self._step_ends_at
-        context = self._decode_context + self._decoding  # when the step under way is done
-        first = self._step_s(0, 0.0, 0, context)
-        longer = self.profile.context_s * self._decoding * self._time_factor
-        return self._step_ends_at + steps * first + longer * steps * (steps - 1) / 2
+        first_s = self._step_s(IDLE, decodes.context + decodes.size)
+        longer_s = self._time_factor * self.profile.context_s * decodes.size  # each than the last
+        return self._step_ends_at + steps * first_s + longer_s * steps * (steps - 1) / 2
 
     def stats(self, now: float) -> EngineStats:
         """Return what the engine's metrics show at `now`."""
@@ -143,46 +125,148 @@ class Engine:
         """KV blocks that running requests hold at this moment."""
         return self._pool.used
 
-    # -- steps ------------------------------------------------------------------------------
+    @property
+    def load(self) -> tuple[int, int]:
+        """Requests running and waiting at this moment."""
+        return len(self._scheduler.running), len(self._scheduler.waiting)
+
+    def _check(self, request: EngineRequest) -> None:
+        profile = self.profile
+        if request.request_id in self._sequences:
+            raise ValueError(f"request {request.request_id!r} is already here")
+        if request.prompt_tokens < 1 or request.output_tokens < 1:
+            raise ValueError("a request has at least one prompt and one output token")
+        if len(request.block_hashes) > request.prompt_tokens // profile.block_size:
+            raise ValueError("more block hashes than full blocks in the prompt")
+        tokens = request.prompt_tokens + request.output_tokens
+        if profile.blocks(tokens) > profile.total_blocks:
+            raise ValueError(f"{tokens} tokens can never fit into {profile.kv_tokens}")
 
     def _run_until(self, now: float) -> None:
         while self._step_ends_at is not None and self._step_ends_at <= now:
-            self._now = self._step_ends_at
+            self._step_ends_at = self._leap(self._step_ends_at, now)
+            self._now = self._last_step_at = self._step_ends_at
             self._end_step(self._now)
             self._begin_step(self._now)
         self._now = max(self._now, now)
 
+    def _leap(self, step_ends_at: float, now: float) -> float:
+        """Pass over steps that only decode and end nobody, and return the end of the one after.
+
+        The arithmetic of `_end_step` and `_begin_step` without their calls, to the last bit.
+        """
+        decodes, scheduler = self._decodes, self._scheduler
+        ending = decodes.next_ending()
+        if ending is None or self._step.chunks or scheduler.waiting or scheduler.prefilling:
+            return step_ends_at
+        size = decodes.size
+        possible = ending - decodes.steps_started
+        if decodes.most_blocks_for(possible) > self._pool.available:
+            return step_ends_at  # there may be a preemption ahead
+        context_s = self.profile.context_s
+        fixed_s = self.profile.step_s(
+            prefill_tokens=0, decodes=size, decode_context=0, chunk_context=0.0
+        )
+        context, busy_s = decodes.context, self._telemetry.busy_s
+        steps = 0
+        while steps < possible:
+            context += size
+            duration_s = self._time_factor * (fixed_s + context_s * context)
+            if step_ends_at + duration_s > now:
+                break
+            step_ends_at += duration_s
+            busy_s += duration_s
+            steps += 1
+        if steps:
+            self._pool.allocate(decodes.skip_steps(steps))
+            self._telemetry.note_skipped(steps, steps * size, busy_s)
+        return step_ends_at
+
     def _begin_step(self, at: float) -> None:
-        profile, decoding = self.profile, self._decoding
-        preempted = self._grow_decodes(at)
-        decoding = self._decoding
-        self._chunks = []
-        loads = 0
-        if self._prefilling or self._waiting:
-            budget = profile.step_budget_tokens - decoding
-            for sequence in self._prefilling:
-                budget -= self._schedule_chunk(sequence, budget)
-            if not preempted:
-                loads = self._admit(at, budget)
-        self._telemetry.scheduled(self._waiting, len(self._running))
-        if not self._chunks and not decoding:
+        telemetry = self._telemetry
+        self._step = step = self._scheduler.plan_step(at)
+        for sequence in step.preempted:
+            if sequence.request.streamed:
+                self._tell_tokens(sequence, at)
+            self._events.append(Preempted(sequence.request.request_id, at))
+        telemetry.preemptions += len(step.preempted)
+        telemetry.prefix_query_tokens += step.prefix_query_tokens
+        telemetry.prefix_hit_tokens += step.prefix_hit_tokens
+        telemetry.note_schedule(len(self._scheduler.waiting), step.deferred)
+        if not step.chunks and not self._decodes.size:
             self._step_ends_at = None
             return
+        self._decodes.start_step()
+        duration_s = self._step_s(step, self._decodes.context)
+        telemetry.busy_s += duration_s
+        self._step_ends_at = at + duration_s
+
+    def _step_s(self, step: StepPlan, decode_context: int) -> float:
         tokens = 0
         chunk_context = 0.0
-        for sequence, chunk in self._chunks:
+        for sequence, chunk in step.chunks:
             tokens += chunk
             chunk_context += chunk * (sequence.computed_tokens + chunk / 2)
-        self._steps_started += 1
-        duration = self._step_s(tokens, chunk_context, loads, self._decode_context)
-        self._telemetry.busy_s += duration
-        self._step_ends_at = at + duration
-
-    def _step_s(self, tokens: int, chunk_context: float, loads: int, context: int) -> float:
         return self._time_factor * self.profile.step_s(
             prefill_tokens=tokens,
-            decodes=self._decoding,
-            decode_context=context,
+            decodes=self._decodes.size,
+            decode_context=decode_context,
             chunk_context=chunk_context,
-            lora_loads=loads,
+            lora_loads=step.lora_loads,
         )
+
+    def _end_step(self, at: float) -> None:
+        decodes = self._decodes
+        decodes.end_step()
+        self._telemetry.generation_tokens += decodes.size
+        for sequence, chunk in self._step.chunks:
+            sequence.computed_tokens += chunk
+            if sequence.phase is Phase.PREFILLING and (
+                sequence.computed_tokens == sequence.prefill_tokens
+            ):
+                self._end_prefill(sequence, at)
+        while ended := decodes.pop_ended():
+            self._finish(ended, at)
+        self._telemetry.note_step(len(self._scheduler.running))
+
+    def _end_prefill(self, sequence: Sequence, at: float) -> None:
+        """The prefill brings a token: the first, or after a preemption the next."""
+        request = sequence.request
+        sequence.generated += 1
+        self._telemetry.generation_tokens += 1
+        if not sequence.reported:
+            sequence.reported = 1
+            sequence.first_token_at = at
+            self._telemetry.prompt_tokens += request.prompt_tokens
+            self._events.append(
+                FirstToken(request.request_id, at, sequence.arrived_at, sequence.cached_tokens)
+            )
+        # If it was the last token as well, this same step finds the sequence among the ended.
+        self._scheduler.start_decoding(sequence)
+
+    def _finish(self, sequence: Sequence, at: float) -> None:
+        request = sequence.request
+        self._scheduler.remove(sequence)
+        del self._sequences[request.request_id]
+        self._telemetry.finished += 1
+        if request.streamed:
+            self._tell_tokens(sequence, at)
+        self._events.append(
+            Finished(
+                request_id=request.request_id,
+                at=at,
+                arrived_at=sequence.arrived_at,
+                admitted_at=sequence.admitted_at,
+                first_token_at=sequence.first_token_at,
+                prompt_tokens=request.prompt_tokens,
+                cached_tokens=sequence.cached_tokens,
+                output_tokens=sequence.generated,
+                preemptions=sequence.preemptions,
+            )
+        )
+
+    def _tell_tokens(self, sequence: Sequence, at: float) -> None:
+        produced = sequence.generated_after(self._decodes.steps_done)
+        if produced > sequence.reported:
+            count, sequence.reported = produced - sequence.reported, produced
+            self._events.append(Tokens(sequence.request.request_id, at, count))

@@ -65,6 +65,15 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """KV blocks of the engine."""
         return self.kv_tokens // self.block_size
 
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens of the longest prompt with its output: what the model takes and the KV holds."""
+        return min(self.max_model_len, self.total_blocks * self.block_size)
+
+    def blocks(self, tokens: int) -> int:
+        """Return the blocks that hold `tokens`."""
+        return -(-tokens // self.block_size)
+
     def step_s(
         self,
         *,
@@ -74,7 +83,7 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         chunk_context: float,
         lora_loads: int = 0,
     ) -> float:
-        """Return the seconds of one step: `o + max(w, p*tokens) + b*decodes + c*context + q*chunks`.
+        """Return a step's length: `o + max(w, p*tokens) + b*decodes + c*context + q*chunks`.
 
         `decode_context` is the sum of the contexts of all decoding sequences, in tokens;
         `chunk_context` the sum of chunk length times mean context over the prefill chunks.
@@ -116,7 +125,7 @@ DEMO = EngineProfile(
     name="demo",
     step_overhead_s=0.2e-3,
     weights_s=0.8e-3,
-    token_s=0.2e-6,
+    token_s=0.15e-6,
     decode_s=1e-6,
     context_s=0.0,
     attention_s=0.0,

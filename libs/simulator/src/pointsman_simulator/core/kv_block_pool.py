@@ -77,8 +77,10 @@ class KvBlockPool:
         self._private += count
         excess = len(self._idle) - self.available
         if excess > 0:
-            evicted = tuple(self._idle.popitem(last=False)[0] for _ in range(excess))
-            self._record(BlocksRemoved(evicted))
+            evict = self._idle.popitem
+            evicted = [evict(last=False)[0] for _ in range(excess)]
+            if self._events is not None:
+                self._events.append(BlocksRemoved(tuple(evicted)))
 
     def publish(self, request_id: str, block_hashes: Sequence[int], start: int, stop: int) -> None:
         """Name the private blocks `start` to `stop` of a prompt, so that others may hit them.
@@ -123,10 +125,6 @@ class KvBlockPool:
         events = list(self._events)
         self._events.clear()
         return events
-
-    def _record(self, event: KvEvent) -> None:
-        if self._events is not None:
-            self._events.append(event)
 
     def _record_stored(
         self, request_id: str, block_hashes: Sequence[int], start: int, stop: int

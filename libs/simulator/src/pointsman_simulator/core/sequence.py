@@ -30,8 +30,8 @@ class Sequence:
     request: EngineRequest
     arrived_at: float
     phase: Phase = Phase.WAITING
-    admitted_at: float | None = None  # first admission
-    first_token_at: float | None = None
+    admitted_at: float = 0.0  # first admission; preempted once at least, it was admitted before
+    first_token_at: float = 0.0  # once `reported` is not 0
     cached_tokens: int = 0  # of the first admission
     preemptions: int = 0
 
