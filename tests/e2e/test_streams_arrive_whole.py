@@ -1,7 +1,7 @@
 """Answers of 300 numbered chunks, sent in bursts, 16 at a time: whole and in order in each mode."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,24 +19,18 @@ MODES = {
     "none": GatewaySpec(ResponseMode.NONE, CompletionSignal.STREAM),
 }
 
-pytestmark = [
-    pytest.mark.xdist_group("streams"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.xdist_group("streams")
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     servers = [NumberedServer() for _ in range(2)]
-    ports = tuple([await server.start() for server in servers])
+    ports = tuple(server.port for server in servers)
     folder = tmp_path_factory.mktemp("streams")
-    started = await asyncio.to_thread(
-        WholeStack, folder, endpoints=ports, gateways=MODES, served_models=""
-    )
-    yield started
-    await asyncio.to_thread(started.close)
+    with WholeStack(folder, endpoints=ports, gateways=MODES, served_models="") as started:
+        yield started
     for server in servers:
-        await server.close()
+        server.close()
 
 
 async def ask(client: httpx.AsyncClient, url: str, tag: str) -> bytes:

@@ -1,6 +1,7 @@
 """A model server whose answers are numbered chunks in bursts, so that a lost one shows."""
 
 import asyncio
+from threading import Event, Thread
 
 from aiohttp import web
 
@@ -40,18 +41,34 @@ async def _metrics(_: web.Request) -> web.Response:
 
 
 class NumberedServer:
-    """Serves on a free loopback port until closed."""
+    """Serves on a free loopback port, from a thread of its own, until closed."""
 
-    async def start(self) -> int:
+    def __init__(self) -> None:
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        ready = Event()
+        self._thread = Thread(target=self._serve, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _serve(self, ready: Event) -> None:
+        runner = self._loop.run_until_complete(self._start())
+        ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
+
+    async def _start(self) -> web.AppRunner:
         app = web.Application()
         app.router.add_post("/v1/completions", _completions)
         app.router.add_get("/metrics", _metrics)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        [address] = self._runner.addresses
-        return int(address[1])
-
-    async def close(self) -> None:
-        await self._runner.cleanup()
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        [address] = runner.addresses
+        self.port = int(address[1])
+        return runner
