@@ -16,14 +16,14 @@ from support.whole_stack import GatewaySpec, Replica, WholeStack
 pytestmark = [pytest.mark.xdist_group("failures"), pytest.mark.timeout(180)]
 
 CLOSED = {
-    "router_failure_policy": "failClosed",
-    "flow_controller_failure_policy": "failClosed",
-    "scheduler_failure_policy": "failClosed",
+    "router_failure": "failClosed",
+    "flow_controller_failure": "failClosed",
+    "scheduler_failure": "failClosed",
 }
 OPEN = {
-    "router_failure_policy": "failOpen",
-    "flow_controller_failure_policy": "failOpen",
-    "scheduler_failure_policy": "failOpen",
+    "router_failure": "failOpen",
+    "flow_controller_failure": "failOpen",
+    "scheduler_failure": "failOpen",
     "default_model": "llama",
 }
 LAYERS = ("router", "flow_controller", "scheduler")

@@ -128,7 +128,7 @@ def http_text(url: str, *, timeout_s: float = 2.0) -> str:
         return str(reply.read().decode())
 
 
-def wait_ready(process: Process, admin_url: str, *, timeout_s: float = 30.0) -> None:
+def wait_ready(process: Process, admin_url: str, *, timeout_s: float = 60.0) -> None:
     """Wait for `/readyz`; a process that ended says why."""
 
     def ready() -> bool:

@@ -1,0 +1,1 @@
+"""Decisions of the router: pure, without I/O and without a clock."""

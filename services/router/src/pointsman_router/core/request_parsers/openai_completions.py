@@ -1,0 +1,42 @@
+"""OpenAI's `POST /v1/completions`, with vLLM's additions."""
+
+import msgspec
+
+from pointsman_router.core.request_parsers.json_body import (
+    OptionalRaw,
+    Tokens,
+    decode_body,
+    model_of,
+    token_count,
+)
+from pointsman_router.core.request_parsers.parsed_request import ParsedRequest
+from pointsman_router.core.request_parsers.prompt_text import input_prompts
+
+REQUEST = "completions"
+
+
+class _Body(msgspec.Struct, frozen=True):
+    model: str | None = None
+    prompt: OptionalRaw = msgspec.UNSET
+    stream: bool | None = None
+    max_tokens: Tokens = None
+    cache_salt: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+class OpenAiCompletionsParser:
+    path_suffixes = ("completions", "completions/render")
+
+    def parse(self, body: bytes) -> ParsedRequest:
+        read = decode_body(_DECODER, body, request=REQUEST)
+        prompts = input_prompts(read.prompt, request=REQUEST, param="prompt")
+        return ParsedRequest(
+            api="openai-completions",
+            model=model_of(read.model),
+            prompts=prompts,
+            stream=bool(read.stream),
+            max_output_tokens=token_count(("max_tokens", read.max_tokens), request=REQUEST),
+            cache_salt=read.cache_salt or "",
+        )

@@ -1,0 +1,32 @@
+"""OpenAI's `POST /v1/embeddings`: a prompt, and nothing generated."""
+
+import msgspec
+
+from pointsman_router.core.request_parsers.json_body import OptionalRaw, decode_body, model_of
+from pointsman_router.core.request_parsers.parsed_request import ParsedRequest
+from pointsman_router.core.request_parsers.prompt_text import input_prompts
+
+REQUEST = "embeddings"
+
+
+class _Body(msgspec.Struct, frozen=True):
+    model: str | None = None
+    input: OptionalRaw = msgspec.UNSET
+    cache_salt: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+class OpenAiEmbeddingsParser:
+    path_suffixes = ("embeddings",)
+
+    def parse(self, body: bytes) -> ParsedRequest:
+        read = decode_body(_DECODER, body, request=REQUEST)
+        prompts = input_prompts(read.input, request=REQUEST, param="input")
+        return ParsedRequest(
+            api="openai-embeddings",
+            model=model_of(read.model),
+            prompts=prompts,
+            cache_salt=read.cache_salt or "",
+        )

@@ -1,0 +1,52 @@
+"""Everything the router can be told. Later wins: default, YAML, ROUTER_*."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from pointsman_common.settings_loader import PositiveSeconds, Seconds
+
+DEFAULT_FORWARDED_HEADERS = (
+    "test-epp-endpoint-selection",
+    "x-session-token",
+    "x-session-id",
+    "epp-profile",
+    "x-llm-d-slo-ttft-ms",
+    "x-slo-ttft-ms",
+    "x-llm-d-slo-tpot-ms",
+    "x-slo-tpot-ms",
+)
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    listen_address: str = "0.0.0.0:9101"
+    """Where the hook is served: `host:port` or `unix:///path`, or several with commas."""
+
+    admin_address: str = "0.0.0.0:9191"
+    """Health, readiness, metrics and settings over HTTP."""
+
+    bus_url: str = "nats://nats:4222"
+    datalayer_url: str = "grpc://datalayer:9104"
+    """Asked for the pools at the start, and whenever the bus is silent."""
+
+    log_level: Literal["debug", "info", "warning"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    drain_s: Seconds = 30.0
+    """Longest wait for open calls after SIGTERM."""
+
+    pool_poll_s: PositiveSeconds = 1.0
+    """A pool that the bus has not told of for so long is asked of the datalayer."""
+
+    endpoint_picker_config_path: str = ""
+    """An EndpointPickerConfig, of which the router takes the parsers, for pools that publish none.
+    Empty: the openai, anthropic, vllmhttp and passthrough parsers."""
+
+    max_prefix_blocks: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 2048
+    """Most prompt blocks that are fingerprinted; with 64 tokens to a block 131,072 tokens."""
+
+    forwarded_headers: tuple[str, ...] = DEFAULT_FORWARDED_HEADERS
+    """Request headers that are handed to the plugins of later layers, in lower case."""
+
+    read_usage: bool = True
+    """Ask the edge for the token usage in answers, which it reports with the request's end."""
