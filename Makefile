@@ -55,3 +55,30 @@ contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port,
 
 e2e: setup ## real Envoy, NATS and Redis with simulated engines
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/e2e
+
+# Whichever Compose v2 there is: the plugin of the docker command, or a program of its own.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+up: setup ## the whole stack on this machine (PORT, CONSOLE_PORT; DETACH=1 returns when it is ready)
+	@$(BIN)/pointsman up --port $(PORT) --console-port $(CONSOLE_PORT) $(if $(filter-out 0,$(DETACH)),--detach)
+
+down: setup ## stop what `make up` started
+	@$(BIN)/pointsman down
+
+status: setup ## the parts of the running stack
+	@$(BIN)/pointsman status
+
+logs: setup ## what the parts write, as they write it
+	@$(BIN)/pointsman logs --follow
+
+images: ## one image a service
+	$(COMPOSE) build
+
+up-compose: ## the same stack as containers
+	PORT=$(PORT) CONSOLE_PORT=$(CONSOLE_PORT) $(COMPOSE) up --detach --wait
+
+down-compose: ## stop the containers
+	$(COMPOSE) down --volumes
+
+smoke: setup ## ask the running gateway what a client may ask
+	@$(BIN)/pointsman smoke --url http://127.0.0.1:$(PORT)

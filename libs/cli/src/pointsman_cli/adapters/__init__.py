@@ -1,0 +1,1 @@
+"""Processes, ports, probes and the terminal."""

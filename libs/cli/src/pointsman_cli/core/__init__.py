@@ -1,0 +1,1 @@
+"""What the command decides: plans, configurations, judgements. No processes, sockets or clocks."""
