@@ -225,7 +225,7 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(
     await asyncio.to_thread(
         wait_until,
         "the refusal in the metrics",
-        lambda: datalayer.metric("pointsman_datalayer_config_rejected") >= 1,
+        lambda: datalayer.metric("pointsman_datalayer_config_refused") >= 1,
     )
     assert stack.pool_state()["config"]["hash"] == before
     assert (await ask(client, stack.gateways["closed"])).status_code == 200
@@ -233,7 +233,7 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(
     await asyncio.to_thread(
         wait_until,
         "the refusal to end",
-        lambda: datalayer.metric("pointsman_datalayer_config_rejected") == 0,
+        lambda: datalayer.metric("pointsman_datalayer_config_refused") == 0,
     )
 
 
@@ -244,7 +244,10 @@ async def test_a_pool_without_endpoints_is_503(
     await asyncio.to_thread(
         wait_until, "an empty pool", lambda: stack.pool_state()["endpoints"] == []
     )
-    gone = await client.get(f"{stack.gateways['closed']}/v1/models")
+    # A request waits for an endpoint as long as it may: here, a tenth of a second.
+    gone = await client.get(
+        f"{stack.gateways['closed']}/v1/models", headers={"x-pointsman-queue-ttl-ms": "100"}
+    )
     stack.write_endpoints(stack.engine_ports)
     await asyncio.to_thread(stack.wait_ready)
     assert gone.status_code == 503

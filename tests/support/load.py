@@ -14,9 +14,14 @@ class LoadReport:
 
 
 async def steady_load(
-    url: str, *, requests: int, per_second: float, stream: bool = True
+    url: str,
+    *,
+    requests: int,
+    per_second: float,
+    stream: bool = True,
+    enough: asyncio.Event | None = None,
 ) -> LoadReport:
-    """Start `requests` completions at a fixed rate and wait for all of them."""
+    """Start `requests` completions at a fixed rate, fewer once `enough` is set; wait for all."""
     report = LoadReport()
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
     async with httpx.AsyncClient(timeout=30, limits=limits) as client:
@@ -42,6 +47,8 @@ async def steady_load(
         started_at = loop.time()
         async with asyncio.TaskGroup() as group:
             for index in range(requests):
+                if enough is not None and enough.is_set():
+                    break
                 await asyncio.sleep(max(0.0, started_at + index / per_second - loop.time()))
                 group.create_task(one(index))
                 report.sent += 1

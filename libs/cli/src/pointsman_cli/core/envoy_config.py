@@ -197,9 +197,10 @@ def _ext_proc(plan: EnvoyPlan) -> ext_proc.ExternalProcessor:
     return ext_proc.ExternalProcessor(
         grpc_service=core.GrpcService(
             envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EDGE_CLUSTER),
-            # Another edge is asked when one has gone; only before it has seen the request.
+            # Another edge is asked when one has gone or drains; only before it has seen the request
+            # (an edge that has answers in ext_proc's own words, never with a gRPC status).
             retry_policy=core.RetryPolicy(
-                retry_on="connect-failure,refused-stream,reset-before-request",
+                retry_on="connect-failure,refused-stream,reset-before-request,unavailable",
                 num_retries=3,
                 retry_back_off=core.BackoffStrategy(
                     base_interval=timedelta(milliseconds=5),
@@ -261,6 +262,7 @@ def _edge_cluster(plan: EnvoyPlan) -> cluster.Cluster:
         cluster_type=_resolved_again() if plan.edge_by_dns else None,
         connect_timeout=timedelta(seconds=1),
         circuit_breakers=_high_limits(),
+        health_checks=[_edge_health_check()],
         typed_extension_protocol_options=_http_options(over_http2),
         load_assignment=endpoint.ClusterLoadAssignment(
             cluster_name=EDGE_CLUSTER,
@@ -280,6 +282,19 @@ def _resolved_again() -> cluster.ClusterCustomClusterType:
     """Every address of a name is an edge of its own."""
     often = dns.DnsCluster(dns_refresh_rate=timedelta(seconds=1))
     return cluster.ClusterCustomClusterType(**_named("envoy.clusters.dns", often))
+
+
+def _edge_health_check() -> core.HealthCheck:
+    """Finds an edge that drains before it refuses, and one that is back before it is needed."""
+    return core.HealthCheck(
+        timeout=timedelta(seconds=1),
+        interval=timedelta(milliseconds=500),
+        # An edge that nobody has asked yet is looked at as often: the first request must not wait.
+        no_traffic_interval=timedelta(milliseconds=500),
+        unhealthy_threshold=1,
+        healthy_threshold=1,
+        grpc_health_check=core.HealthCheckGrpcHealthCheck(service_name="readiness"),
+    )
 
 
 def _pool_cluster(plan: EnvoyPlan) -> cluster.Cluster:
