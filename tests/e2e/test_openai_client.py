@@ -12,13 +12,16 @@ from support.traces import TraceRequest, conversation
 from support.whole_stack import WholeStack
 
 REQUESTS, CONCURRENCY, ENGINES = 1_000, 32, 6
+# A cache that holds what this much of the trace says, as the ratio is about finding it again.
+CACHE = ("--kv-tokens", "4000000")
 
 pytestmark = [pytest.mark.xdist_group("openai"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
-    with WholeStack(tmp_path_factory.mktemp("openai"), engines=ENGINES) as started:
+    folder = tmp_path_factory.mktemp("openai")
+    with WholeStack(folder, engines=ENGINES, engine_arguments=CACHE) as started:
         yield started
 
 
@@ -68,7 +71,7 @@ async def test_a_trace_is_served_whole_and_finds_twice_the_prefixes_of_round_rob
 ) -> None:
     requests = conversation(REQUESTS)
     assert await replay(stack.url, requests) == []
-    with start_round_robin(tmp_path, engines=ENGINES) as plain:
+    with start_round_robin(tmp_path, engines=ENGINES, engine_arguments=CACHE) as plain:
         assert await replay(plain.url, requests) == []
         found, baseline = hit_ratio(stack.engine_ports), hit_ratio(plain.engine_ports)
     print(f"prefix hit ratio {found:.3f}, round-robin {baseline:.3f}")  # noqa: T201  (with pytest -s)

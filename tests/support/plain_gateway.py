@@ -19,7 +19,9 @@ class PlainGateway:
 
 
 @contextmanager
-def start_round_robin(folder: Path, *, engines: int) -> Iterator[PlainGateway]:
+def start_round_robin(
+    folder: Path, *, engines: int, engine_arguments: tuple[str, ...] = ()
+) -> Iterator[PlainGateway]:
     ports = tuple(free_port() for _ in range(engines))
     port = free_port()
     processes = [
@@ -28,7 +30,7 @@ def start_round_robin(folder: Path, *, engines: int) -> Iterator[PlainGateway]:
             folder / f"plain-engine-{engine}.log",
             {},
             *("--host", "127.0.0.1", "--port", str(engine), "--profile", "demo"),
-            *("--model", "llama", "--lora", "llama-sql"),
+            *("--model", "llama", "--lora", "llama-sql", *engine_arguments),
         )
         for engine in ports
     ]
