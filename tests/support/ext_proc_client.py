@@ -208,17 +208,16 @@ class GatewayStream:
 
 
 class Gateway:
-    """A gateway's connection to an edge, for one pool."""
+    """A gateway's connection to an edge."""
 
-    def __init__(self, address: str, *, pool: str | None = None) -> None:
+    def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(
             address, options=[("grpc.max_receive_message_length", 64 << 20)]
         )
         self._stub = services.ExternalProcessorStub(self._channel)
-        self._metadata = [("x-pointsman-pool", pool)] if pool else []
 
     def open(self) -> GatewayStream:
-        return GatewayStream(self._stub.Process(metadata=self._metadata))
+        return GatewayStream(self._stub.Process())
 
     async def ask(self, *messages: Any, timeout_s: float = 10.0) -> Reply:
         """Send one request and leave its stream open until the reply is there."""

@@ -1,9 +1,11 @@
-"""The whole stack but for Envoy, with one pool a case; see support/case_pools.py."""
+"""The whole stack but for Envoy, with one pool and one edge a case; see support/case_pools.py."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.case_pools import POOLS, CasePool, write_manifests
@@ -13,20 +15,31 @@ from support.polling import wait_until
 from support.ports import free_port
 from support.processes import Process, http_text, start_module, start_nats, wait_ready
 
+SERVICES = ("datalayer", "router", "flow_controller", "scheduler")
+
 
 @dataclass
 class Stack:
-    edge: str
-    edge_health: str
-    edge_admin: str
-    datalayer_admin: str
-    flow_admin: str
+    admins: dict[str, str]
+    """URL of each service's admin API."""
+    edges: dict[str, dict[str, Any]]
+    """Settings of each pool's edge, by the pool's name."""
+    bus_url: str
+    datalayer_url: str
     target: MetricsTarget
     manifests: Path
-    common: dict[str, str]
-    """Settings that every service but the datalayer is given."""
-    edge_settings: dict[str, str]
     processes: dict[str, Process]
+
+    @property
+    def datalayer_admin(self) -> str:
+        return self.admins["datalayer"]
+
+    @property
+    def flow_admin(self) -> str:
+        return self.admins["flow_controller"]
+
+    def edge_admin(self, pool: CasePool) -> str:
+        return f"http://{self.edges[pool.name]['admin_address']}"
 
 
 @pytest.fixture(scope="session")
@@ -34,112 +47,87 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("upstream")
     target = MetricsTarget()
     write_manifests(folder / "manifests", target)
-    ports = {name: free_port() for name in PORTS}
-    address = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-    common = {
-        "BUS_URL": f"nats://{address['nats']}",
-        "DATALAYER_URL": f"grpc://{address['datalayer']}",
-        "DRAIN_S": "2",
-    }
-    settings = {
+    nats_port = free_port()
+    bus_url = f"nats://127.0.0.1:{nats_port}"
+    hooks = {name: f"127.0.0.1:{free_port()}" for name in SERVICES}
+    admins = {name: f"127.0.0.1:{free_port()}" for name in SERVICES}
+    datalayer_url = f"grpc://{hooks['datalayer']}"
+    own: dict[str, dict[str, Any]] = {
         "datalayer": {
-            "MANIFESTS_PATH": str(folder / "manifests"),
+            "MANIFESTS_PATH": folder / "manifests",
             "REDIS_URL": "",
-            "LISTEN_ADDRESS": address["datalayer"],
-            "ADMIN_ADDRESS": address["datalayer_admin"],
-            "SCRAPE_IDLE_INTERVAL_S": "0.05",
+            # As often as the cases have it, whether the pool is busy or not.
+            "SCRAPE_IDLE_INTERVAL_S": 0.05,
         },
-        "router": {"LISTEN_ADDRESS": address["router"], "ADMIN_ADDRESS": address["router_admin"]},
-        "flow_controller": {
-            "LISTEN_ADDRESS": address["flow"],
-            "ADMIN_ADDRESS": address["flow_admin"],
-        },
-        "scheduler": {
-            "LISTEN_ADDRESS": address["scheduler"],
-            "ADMIN_ADDRESS": address["scheduler_admin"],
-            "DEFAULT_POLICY": "upstream",
-        },
-        "ext_proc": {
-            "LISTEN_ADDRESS": address["edge"],
-            "HEALTH_ADDRESS": address["edge_health"],
-            "ADMIN_ADDRESS": address["edge_admin"],
-            "ROUTER_URL": f"grpc://{address['router']}",
-            "FLOW_CONTROLLER_URL": f"grpc://{address['flow']}",
-            "SCHEDULER_URL": f"grpc://{address['scheduler']}",
-            "POOL": "default/case-1",
-            "POOL_FROM_METADATA": "true",
-            "ERROR_FORMAT": "upstream",
-            "EMIT_ENDPOINT_SCORES": "true",
-            "ECHO_SERVED_ENDPOINT": "true",
-        },
+        "scheduler": {"DEFAULT_POLICY": "upstream"},
     }
-    processes = {"nats": start_nats(ports["nats"], folder / "nats.log")}
+    edges = {
+        name: {
+            "pool": pool.full_name,
+            "bus_url": bus_url,
+            "datalayer_url": datalayer_url,
+            "listen_address": f"127.0.0.1:{free_port()}",
+            "health_address": f"127.0.0.1:{free_port()}",
+            "admin_address": f"127.0.0.1:{free_port()}",
+            "router_url": f"grpc://{hooks['router']}",
+            "flow_controller_url": f"grpc://{hooks['flow_controller']}",
+            "scheduler_url": f"grpc://{hooks['scheduler']}",
+            "error_format": "upstream",
+            "emit_endpoint_scores": True,
+            "echo_served_endpoint": True,
+        }
+        for name, pool in POOLS.items()
+    }
+    (folder / "edges.json").write_text(json.dumps(list(edges.values())))
+    processes = {"nats": start_nats(nats_port, folder / "nats.log")}
     try:
-        for name, own in settings.items():
-            values = {**({} if name == "datalayer" else common), **own}
-            values["BUS_URL"] = common["BUS_URL"]
-            environment = {f"{name.upper()}_{key}": value for key, value in values.items()}
+        for name in SERVICES:
+            values = {
+                "BUS_URL": bus_url,
+                "LISTEN_ADDRESS": hooks[name],
+                "ADMIN_ADDRESS": admins[name],
+                "DRAIN_S": 1,
+                **({} if name == "datalayer" else {"DATALAYER_URL": datalayer_url}),
+                **own.get(name, {}),
+            }
+            environment = {f"{name.upper()}_{key}": str(value) for key, value in values.items()}
             processes[name] = start_module(f"pointsman_{name}", folder / f"{name}.log", environment)
-        for name, admin in ADMINS.items():
-            wait_ready(processes[name], f"http://{address[admin]}")
-        datalayer = f"http://{address['datalayer_admin']}"
-        wait_until("every pool's metrics", lambda: _all_scraped(datalayer))
-        yield Stack(
-            edge=address["edge"],
-            edge_health=address["edge_health"],
-            edge_admin=f"http://{address['edge_admin']}",
-            datalayer_admin=datalayer,
-            flow_admin=f"http://{address['flow_admin']}",
+        command = [sys.executable, "-m", "support.many_edges", str(folder / "edges.json")]
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        processes["edges"] = Process("edges", command, folder / "edges.log", path)
+        for name in SERVICES:
+            wait_ready(processes[name], f"http://{admins[name]}")
+        for settings in edges.values():
+            wait_ready(processes["edges"], f"http://{settings['admin_address']}")
+        ready = Stack(
+            admins={name: f"http://{address}" for name, address in admins.items()},
+            edges=edges,
+            bus_url=bus_url,
+            datalayer_url=datalayer_url,
             target=target,
             manifests=folder / "manifests",
-            common=common,
-            edge_settings={**common, **settings["ext_proc"]},
             processes=processes,
         )
+        wait_until("every pool's metrics", lambda: all_scraped(ready))
+        yield ready
     finally:
         for process in reversed(processes.values()):
-            process.terminate()
-        for process in reversed(processes.values()):
-            process.stop()
+            process.kill()
         target.close()
 
 
-PORTS = (
-    "nats",
-    "datalayer",
-    "datalayer_admin",
-    "router",
-    "router_admin",
-    "flow",
-    "flow_admin",
-    "scheduler",
-    "scheduler_admin",
-    "edge",
-    "edge_health",
-    "edge_admin",
-)
-ADMINS = {
-    "datalayer": "datalayer_admin",
-    "router": "router_admin",
-    "flow_controller": "flow_admin",
-    "scheduler": "scheduler_admin",
-    "ext_proc": "edge_admin",
-}
-
-
-def _all_scraped(datalayer: str) -> bool:
+def all_scraped(stack: Stack) -> bool:
     return all(
-        all(
-            item["metrics"].get("waiting_requests") is not None
-            for item in pool_endpoints(datalayer, pool)
-            if item["labels"].get("unscraped") is None
-        )
+        endpoint["metrics"].get("kv_cache_utilization") is not None
         for pool in POOLS.values()
+        for endpoint in pool_endpoints(stack, pool)
     )
 
 
-def pool_endpoints(datalayer: str, pool: CasePool) -> list[dict]:
-    return json.loads(http_text(f"{datalayer}/v1/pools/{pool.full_name}"))["endpoints"]
+def pool_endpoints(stack: Stack, pool: CasePool) -> list[dict[str, Any]]:
+    state = json.loads(http_text(f"{stack.datalayer_admin}/v1/pools/{pool.full_name}"))
+    found: list[dict[str, Any]] = state["endpoints"]
+    return found
 
 
 @pytest.fixture
@@ -149,6 +137,6 @@ def pool(request: pytest.FixtureRequest) -> CasePool:
 
 @pytest.fixture
 async def gateway(stack: Stack, pool: CasePool) -> AsyncIterator[Gateway]:
-    opened = Gateway(stack.edge, pool=pool.full_name)
+    opened = Gateway(stack.edges[pool.name]["listen_address"])
     yield opened
     await opened.close()

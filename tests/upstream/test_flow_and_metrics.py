@@ -180,9 +180,9 @@ async def test_a_client_that_goes_leaves_the_queue(gateway: Gateway, stack, pool
 async def test_a_draining_flow_controller_still_serves_who_waits(
     stack, pool: CasePool, tmp_path: Path
 ) -> None:
-    flow, edge = _own_flow_controller(stack, tmp_path)
+    flow, edge = _own_flow_controller(stack, pool, tmp_path)
     try:
-        gateway = Gateway(edge.address, pool=pool.full_name)
+        gateway = Gateway(edge.address)
         stream = await send(gateway)
         waiting = asyncio.ensure_future(stream.reply(timeout_s=20))
         await asyncio.to_thread(
@@ -227,33 +227,33 @@ class _Own:
         self.process, self.address, self.admin = process, address, admin
 
 
-def _own_flow_controller(stack, folder: Path) -> tuple[_Own, _Own]:
+def _own_flow_controller(stack, pool: CasePool, folder: Path) -> tuple[_Own, _Own]:
     """A flow controller and an edge of the case's own, in the shared stack."""
-    ports = [free_port() for _ in range(5)]
-    flow_address, flow_admin, edge_address, health, edge_admin = (
-        f"127.0.0.1:{port}" for port in ports
-    )
-    common = stack.common
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(5)]
+    flow_address, flow_admin, edge_address, health, edge_admin = addresses
+    flow_settings = {
+        "BUS_URL": stack.bus_url,
+        "DATALAYER_URL": stack.datalayer_url,
+        "LISTEN_ADDRESS": flow_address,
+        "ADMIN_ADDRESS": flow_admin,
+        "DRAIN_S": "20",
+    }
+    edge_settings = {
+        **stack.edges[pool.name],
+        "listen_address": edge_address,
+        "health_address": health,
+        "admin_address": edge_admin,
+        "flow_controller_url": f"grpc://{flow_address}",
+    }
     flow = start_module(
         "pointsman_flow_controller",
         folder / "flow.log",
-        {
-            **{f"FLOW_CONTROLLER_{key}": value for key, value in common.items()},
-            "FLOW_CONTROLLER_LISTEN_ADDRESS": flow_address,
-            "FLOW_CONTROLLER_ADMIN_ADDRESS": flow_admin,
-            "FLOW_CONTROLLER_DRAIN_S": "20",
-        },
+        {f"FLOW_CONTROLLER_{key}": value for key, value in flow_settings.items()},
     )
     edge = start_module(
         "pointsman_ext_proc",
         folder / "edge.log",
-        {
-            **{f"EXT_PROC_{key}": value for key, value in stack.edge_settings.items()},
-            "EXT_PROC_LISTEN_ADDRESS": edge_address,
-            "EXT_PROC_HEALTH_ADDRESS": health,
-            "EXT_PROC_ADMIN_ADDRESS": edge_admin,
-            "EXT_PROC_FLOW_CONTROLLER_URL": f"grpc://{flow_address}",
-        },
+        {f"EXT_PROC_{key.upper()}": str(value) for key, value in edge_settings.items()},
     )
     wait_ready(flow, f"http://{flow_admin}")
     wait_ready(edge, f"http://{edge_admin}")
@@ -264,9 +264,9 @@ def _own_flow_controller(stack, folder: Path) -> tuple[_Own, _Own]:
 
 
 @case(100, config=QK, differs="there is no leader: every replica is ready")
-def test_health_answers_by_service_name(stack) -> None:
+def test_health_answers_by_service_name(stack, pool: CasePool) -> None:
     kinds = health_pb2.HealthCheckResponse.ServingStatus
-    with grpc.insecure_channel(stack.edge_health) as channel:
+    with grpc.insecure_channel(stack.edges[pool.name]["health_address"]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         found = {
             name: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
@@ -392,7 +392,7 @@ async def test_an_endpoint_that_is_gone_is_not_picked(
     112,
     config=QK,
     engines=(
-        Engine(kv=0.5, omit=("vllm:num_requests_waiting",), labels={"unscraped": "1"}),
+        Engine(kv=0.5, omit=("vllm:num_requests_waiting",)),
         Engine(kv=0.1),
     ),
 )

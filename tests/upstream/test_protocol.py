@@ -110,29 +110,40 @@ async def test_trailers_after_the_end_of_the_body_need_no_reply(gateway: Gateway
 
 
 @case(14, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
-async def test_a_header_given_as_value_counts(gateway: Gateway, stack) -> None:
+async def test_a_header_given_as_value_counts(gateway: Gateway, stack, pool: CasePool) -> None:
     await _has_priority(
-        gateway, stack, "model-14", 10, {"x-llm-d-inference-objective": "obj-hi"}, as_value=True
+        gateway,
+        stack,
+        pool,
+        "model-14",
+        10,
+        {"x-llm-d-inference-objective": "obj-hi"},
+        as_value=True,
     )
 
 
 @case(16, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
-async def test_the_older_header_name_counts(gateway: Gateway, stack) -> None:
-    await _has_priority(gateway, stack, "model-16", 10, {"x-gateway-inference-objective": "obj-hi"})
+async def test_the_older_header_name_counts(gateway: Gateway, stack, pool: CasePool) -> None:
+    await _has_priority(
+        gateway, stack, pool, "model-16", 10, {"x-gateway-inference-objective": "obj-hi"}
+    )
 
 
 @case(17, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
-async def test_the_current_header_name_beats_the_older(gateway: Gateway, stack) -> None:
+async def test_the_current_header_name_beats_the_older(
+    gateway: Gateway, stack, pool: CasePool
+) -> None:
     both = {
         "x-gateway-inference-objective": "obj-shed",
         "x-llm-d-inference-objective": "obj-hi",
     }
-    await _has_priority(gateway, stack, "model-17", 10, both)
+    await _has_priority(gateway, stack, pool, "model-17", 10, both)
 
 
 async def _has_priority(
     gateway: Gateway,
     stack,
+    pool: CasePool,
     model: str,
     priority: int,
     headers: dict[str, str],
@@ -147,7 +158,7 @@ async def _has_priority(
     counted = f'priority="{priority}"'
 
     def shown() -> bool:
-        lines = http_text(f"{stack.edge_admin}/metrics").splitlines()
+        lines = http_text(f"{stack.edge_admin(pool)}/metrics").splitlines()
         return any(
             line.startswith("llm_d_epp_request_total{") and model in line and counted in line
             for line in lines

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from support.case_configs import QK
-from support.case_pools import Engine, case, rewrite, rule
+from support.case_pools import CasePool, Engine, case, rewrite, rule
 from support.ext_proc_client import Gateway, GatewayStream, response_body, response_headers
 from support.polling import wait_until
 from support.processes import http_text
@@ -35,23 +35,23 @@ async def piece(stream: GatewayStream) -> tuple[bytes, bool]:
     return sent.body, sent.end_of_stream
 
 
-def metric(stack, name: str, model: str) -> float:
+def metric(stack, pool: CasePool, name: str, model: str) -> float:
     """Sum of a metric's samples of one model."""
     return sum(
         float(line.rpartition(" ")[2])
-        for line in http_text(f"{stack.edge_admin}/metrics").splitlines()
+        for line in http_text(f"{stack.edge_admin(pool)}/metrics").splitlines()
         if line.startswith(f"{name}{{") and f'model_name="{model}"' in line
     )
 
 
-def has_usage(stack, model: str, **counts: int) -> None:
+def has_usage(stack, pool: CasePool, model: str, **counts: int) -> None:
     for kind, count in counts.items():
         name = f"llm_d_epp_request_{kind}_tokens"
         wait_until(
             f"{kind} tokens of {model}",
             lambda name=name, count=count: (
-                metric(stack, f"{name}_sum", model) == count
-                and metric(stack, f"{name}_count", model) == 1
+                metric(stack, pool, f"{name}_sum", model) == count
+                and metric(stack, pool, f"{name}_count", model) == 1
             ),
         )
 
@@ -73,7 +73,9 @@ async def test_an_empty_last_chunk_ends_a_json_answer(gateway: Gateway) -> None:
 
 
 @case(76, config=QK, engines=ONE)
-async def test_each_event_is_passed_at_once_and_usage_counted_once(gateway: Gateway, stack) -> None:
+async def test_each_event_is_passed_at_once_and_usage_counted_once(
+    gateway: Gateway, stack, pool: CasePool
+) -> None:
     stream = await routed(gateway, completion("model-76", stream=True))
     await answered(stream, SSE)
     usage = (
@@ -84,7 +86,7 @@ async def test_each_event_is_passed_at_once_and_usage_counted_once(gateway: Gate
         await stream.send(response_body(chunk, end=end))
         assert await piece(stream) == (chunk.encode(), end)
     await stream.done()
-    has_usage(stack, "model-76", input=7, output=10)
+    has_usage(stack, pool, "model-76", input=7, output=10)
 
 
 @case(77, config=QK, engines=ONE)
@@ -118,7 +120,9 @@ async def test_the_client_sees_the_model_it_asked_for(gateway: Gateway) -> None:
 
 
 @case(82, config=QK, engines=ONE)
-async def test_usage_of_a_json_answer_is_counted_once(gateway: Gateway, stack) -> None:
+async def test_usage_of_a_json_answer_is_counted_once(
+    gateway: Gateway, stack, pool: CasePool
+) -> None:
     stream = await routed(gateway, completion("model-82"))
     await answered(stream, JSON)
     usage = {
@@ -130,11 +134,13 @@ async def test_usage_of_a_json_answer_is_counted_once(gateway: Gateway, stack) -
     await stream.send(response_body(json.dumps({"usage": usage}), end=True))
     await piece(stream)
     await stream.done()
-    has_usage(stack, "model-82", input=7, output=10, cached=3)
+    has_usage(stack, pool, "model-82", input=7, output=10, cached=3)
 
 
 @case(83, config=QK, engines=ONE)
-async def test_usage_of_a_responses_stream_is_found(gateway: Gateway, stack) -> None:
+async def test_usage_of_a_responses_stream_is_found(
+    gateway: Gateway, stack, pool: CasePool
+) -> None:
     stream = await routed(gateway, completion("model-83", stream=True))
     await answered(stream, SSE)
     event = (
@@ -146,7 +152,7 @@ async def test_usage_of_a_responses_stream_is_found(gateway: Gateway, stack) -> 
         await stream.send(response_body(chunk, end=end))
         assert await piece(stream) == (chunk.encode(), end)
     await stream.done()
-    has_usage(stack, "model-83", input=5, output=6)
+    has_usage(stack, pool, "model-83", input=5, output=6)
 
 
 @case(85, config=QK, engines=ONE)

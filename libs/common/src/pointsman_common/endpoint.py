@@ -23,7 +23,7 @@ class EndpointMetrics:
     kv_cache_blocks: int | None = None
     read_at: float | None = None
     """When the values left the engine, in the reader's monotonic seconds; `None`: never."""
-    attributes: Mapping[str, float] = field(default=_NOTHING)
+    attributes: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
 
     def age_s(self, now: float) -> float:
         """Seconds since the values were read; infinite when they never were."""
@@ -40,7 +40,7 @@ class Endpoint:
     """`<namespace>/<pod>-rank-<i>`."""
     address: str
     """`ip:port`, IPv6 in brackets."""
-    labels: Mapping[str, str] = field(default=_NO_LABELS)
+    labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
     ready: bool = True
     not_ready_reason: str = ""
     engine: str = "vllm"

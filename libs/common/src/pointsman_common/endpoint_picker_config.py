@@ -6,16 +6,30 @@ the parameters. Source of fields and defaults: llm-d-router, apix/config/v1alpha
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 import yaml
 
 from pointsman_common.errors import SettingsError
+from pointsman_common.kubernetes_units import parse_duration_s as parse_duration_s  # noqa: PLC0414  (offered here too)
+from pointsman_common.kubernetes_units import parse_quantity as parse_quantity  # noqa: PLC0414  (offered here too)
+from pointsman_common.strict_yaml import load_yaml
 
 API_VERSIONS = ("llm-d.ai/v1alpha1", "inference.networking.x-k8s.io/v1alpha1")
 FEATURE_GATES: Mapping[str, bool] = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
+ALWAYS_THERE = frozenset(
+    {
+        "fcfs-ordering-policy",
+        "global-strict-fairness-policy",
+        "static-usage-limit-policy",
+        "utilization-detector",
+        "metrics-data-source",
+        "core-metrics-extractor",
+    }
+)
+"""Plugins that a document may refer to without defining them."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -155,7 +169,7 @@ def parse_endpoint_picker_config(text: str) -> EndpointPickerConfig:
         SettingsError: not YAML, an unknown field or gate, a name twice, or a reference to nothing.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = load_yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError("EndpointPickerConfig", f"is not YAML: {error}") from error
     try:
@@ -178,46 +192,6 @@ def config_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def parse_quantity(value: int | str | None) -> int | None:
-    """A Kubernetes quantity as a whole number (`1Gi`, `500M`, `10k`); `None` stays.
-
-    Raises:
-        SettingsError: not a quantity.
-    """
-    if value is None or isinstance(value, int):
-        return value
-    units = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "G": 10**9}
-    number, factor = value, 1
-    for unit, size in units.items():
-        if value.endswith(unit):
-            number, factor = value.removesuffix(unit), size
-            break
-    try:
-        return int(float(number) * factor)
-    except ValueError:
-        raise SettingsError("quantity", f"{value!r} is no Kubernetes quantity") from None
-
-
-def parse_duration_s(text: str) -> float:
-    """A Go duration (`1m30s`, `200ms`) in seconds.
-
-    Raises:
-        SettingsError: not a duration.
-    """
-    units = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9, "h": 3600.0, "m": 60.0, "s": 1.0}
-    rest, total = text.strip(), 0.0
-    if rest == "0":
-        return 0.0
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((name for name in units if rest[digits:].startswith(name)), None)
-        if digits == 0 or unit is None:
-            raise SettingsError("duration", f"{text!r} is no duration such as 30s or 200ms")
-        total += float(rest[:digits]) * units[unit]
-        rest = rest[digits + len(unit) :]
-    return total
-
-
 def _check(config: EndpointPickerConfig) -> None:
     if config.api_version not in API_VERSIONS:
         known = " or ".join(API_VERSIONS)
@@ -225,29 +199,102 @@ def _check(config: EndpointPickerConfig) -> None:
     if config.kind != "EndpointPickerConfig":
         raise SettingsError("kind", f"{config.kind!r} is not EndpointPickerConfig")
     for entry in config.feature_gates:
-        if entry.partition("=")[0] not in FEATURE_GATES:
+        gate, equals, value = entry.partition("=")
+        if gate not in FEATURE_GATES:
             known = ", ".join(FEATURE_GATES)
             raise SettingsError("featureGates", f"no gate {entry!r}; there are: {known}")
+        if equals and value.lower() not in ("true", "false"):
+            raise SettingsError("featureGates", f"{entry!r} is neither {gate}=true nor =false")
+    for index, plugin in enumerate(config.plugins):
+        if not plugin.type:
+            raise SettingsError(f"plugins[{index}].type", "is empty")
     _refuse_twice("plugins", [plugin.name for plugin in config.plugins])
     _refuse_twice("schedulingProfiles", [profile.name for profile in config.scheduling_profiles])
     names = {plugin.name for plugin in config.plugins}
+    for where, name in _references(config):
+        if name not in names and name not in ALWAYS_THERE:
+            raise SettingsError(where, f"pluginRef {name!r} names no plugin of the document")
+    if config.flow_control:
+        _check_flow_control(config.flow_control)
+    if config.data_layer:
+        interval = config.data_layer.cross_replica_sync_interval
+        _parse_at("dataLayer.crossReplicaSyncInterval", parse_duration_s, interval)
+
+
+def _check_flow_control(flow: FlowControlSpec) -> None:
+    for name, ttl in (
+        ("defaultRequestTTL", flow.default_request_ttl),
+        ("noEndpointRequestTTL", flow.no_endpoint_request_ttl),
+    ):
+        if ttl is not None:
+            _parse_at(f"flowControl.{name}", parse_duration_s, ttl)
+    _parse_at("flowControl.maxBytes", parse_quantity, flow.max_bytes)
+    _parse_at("flowControl.maxRequests", parse_quantity, flow.max_requests)
+    for where, band in _bands(flow):
+        _parse_at(f"{where}.maxBytes", parse_quantity, band.max_bytes)
+        _parse_at(f"{where}.maxRequests", parse_quantity, band.max_requests)
+    _refuse_twice("flowControl.priorityBands", [str(b.priority) for b in flow.priority_bands])
+
+
+def _bands(flow: FlowControlSpec) -> Iterator[tuple[str, PriorityBandSpec]]:
+    for index, band in enumerate(flow.priority_bands):
+        yield f"flowControl.priorityBands[{index}]", band
+    if flow.default_priority_band:
+        yield "flowControl.defaultPriorityBand", flow.default_priority_band
+    if flow.default_negative_priority_band:
+        yield "flowControl.defaultNegativePriorityBand", flow.default_negative_priority_band
+
+
+def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, str]]:
+    """Every pluginRef of the document: where it stands, and the name that it refers to."""
     for profile in config.scheduling_profiles:
         for plugin in profile.plugins:
-            _refer(f"schedulingProfiles[{profile.name}]", plugin.plugin_ref, names)
+            yield f"schedulingProfiles[{profile.name}]", plugin.plugin_ref
     for ref in config.request_handler.parsers if config.request_handler else ():
-        _refer("requestHandler.parsers", ref.plugin_ref, names)
-    if config.parser is not None:
-        _refer("parser", config.parser.plugin_ref, names)
-    if reference := config.saturation_detector_ref():
-        _refer("saturationDetector", reference, names)
+        yield "requestHandler.parsers", ref.plugin_ref
+    if config.parser:
+        yield "parser", config.parser.plugin_ref
+    if config.saturation_detector:
+        yield "saturationDetector", config.saturation_detector.plugin_ref
+    if config.flow_control:
+        yield from _flow_control_references(config.flow_control)
+    if config.data_layer:
+        yield from _data_layer_references(config.data_layer)
+
+
+def _flow_control_references(flow: FlowControlSpec) -> Iterator[tuple[str, str]]:
+    if flow.saturation_detector:
+        yield "flowControl.saturationDetector", flow.saturation_detector.plugin_ref
+    if flow.usage_limit_policy_plugin_ref:
+        yield "flowControl.usageLimitPolicyPluginRef", flow.usage_limit_policy_plugin_ref
+    for where, band in _bands(flow):
+        if band.fairness_policy_ref:
+            yield f"{where}.fairnessPolicyRef", band.fairness_policy_ref
+        if band.ordering_policy_ref:
+            yield f"{where}.orderingPolicyRef", band.ordering_policy_ref
+
+
+def _data_layer_references(data: DataLayerSpec) -> Iterator[tuple[str, str]]:
+    for source in data.sources:
+        yield "dataLayer.sources", source.plugin_ref
+        for extractor in source.extractors:
+            yield f"dataLayer.sources[{source.plugin_ref}].extractors", extractor.plugin_ref
+    if data.discovery:
+        yield "dataLayer.discovery", data.discovery.plugin_ref
+    if data.peer_discovery:
+        yield "dataLayer.peerDiscovery", data.peer_discovery.plugin_ref
+    if data.cross_replica_syncer_plugin_ref:
+        yield "dataLayer.crossReplicaSyncerPluginRef", data.cross_replica_syncer_plugin_ref
+
+
+def _parse_at(where: str, parse: Callable[[Any], object], value: Any) -> None:
+    try:
+        parse(value)
+    except SettingsError as error:
+        raise SettingsError(where, error.why) from error
 
 
 def _refuse_twice(where: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(where, f"{name!r} stands twice")
-
-
-def _refer(where: str, name: str, names: set[str]) -> None:
-    if name not in names:
-        raise SettingsError(where, f"pluginRef {name!r} names no plugin of the document")

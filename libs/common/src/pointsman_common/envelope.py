@@ -1,5 +1,6 @@
 """Heads of bus messages: written by their sender, judged by their reader."""
 
+from collections import OrderedDict
 from enum import Enum
 
 from pointsman_common.clock import Clock
@@ -23,6 +24,10 @@ class EnvelopeStamp:
         """The envelope of the last message again: for an answer that repeats what was said."""
         return self._envelope(self._sequences.get(subject, 0))
 
+    def forget(self, subject: str) -> None:
+        """Drop the count of a subject that will not be used again (of an endpoint that is gone)."""
+        self._sequences.pop(subject, None)
+
     def _envelope(self, sequence: int) -> Envelope:
         return Envelope(
             publisher=self.publisher,
@@ -43,27 +48,41 @@ class Arrival(Enum):
 
 
 class SequenceReader:
-    """Follows the sequences of every publisher of one subject."""
+    """Follows the sequences of every publisher of one subject.
 
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[int, int]] = {}
+    Publishers come and go with their replicas; beyond `publishers` the longest silent is forgotten.
+    """
+
+    def __init__(self, *, publishers: int = 1024) -> None:
+        self._publishers = publishers
+        self._last: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def judge(self, envelope: Envelope) -> Arrival:
         """Judge a message and remember it."""
         seen = self._last.get(envelope.publisher)
         here = (envelope.epoch, envelope.sequence)
-        if seen is None or envelope.epoch > seen[0]:
-            self._last[envelope.publisher] = here
-            return Arrival.NEXT if envelope.sequence == 1 else Arrival.GAP
-        if here <= seen:
+        if seen is not None and here <= seen:
             return Arrival.OLD
-        self._last[envelope.publisher] = here
+        self._remember(envelope.publisher, here)
+        if seen is None or envelope.epoch > seen[0]:
+            return Arrival.NEXT if envelope.sequence == 1 else Arrival.GAP
         return Arrival.NEXT if here[1] == seen[1] + 1 else Arrival.GAP
+
+    def epoch(self, publisher: str) -> int | None:
+        """The start of the publisher's life last heard of."""
+        seen = self._last.get(publisher)
+        return None if seen is None else seen[0]
 
     def restart_at(self, publisher: str, epoch: int, sequence: int) -> None:
         """Go on after a snapshot that holds everything up to `sequence`."""
-        if (epoch, sequence) > self._last.get(publisher, (0, 0)):
-            self._last[publisher] = (epoch, sequence)
+        if (epoch, sequence) > self._last.get(publisher, (0, -1)):
+            self._remember(publisher, (epoch, sequence))
+
+    def _remember(self, publisher: str, here: tuple[int, int]) -> None:
+        self._last[publisher] = here
+        self._last.move_to_end(publisher)
+        if len(self._last) > self._publishers:
+            self._last.popitem(last=False)
 
     def forget(self, publisher: str) -> None:
         self._last.pop(publisher, None)

@@ -59,7 +59,7 @@ def rejection_of(error: PointsmanError) -> Rejection:
     """The refusal that a failure becomes for the client."""
     if isinstance(error, RequestError):
         return rejection(error.code, error.message, param=error.param)
-    if isinstance(error, LayerUnavailableError):
+    if isinstance(error, LayerUnavailableError | BusUnavailableError):
         return rejection("ServiceUnavailable", str(error))
     return rejection("Internal", str(error))
 

@@ -11,7 +11,7 @@
         └── PayloadTooLargeError
 
 Expected outcomes (shed, no endpoint) are values in `core/`, not exceptions: see `Rejection` in
-layer.proto and `rejections.py`.
+layer.proto and `error_mapping.py`.
 """
 
 from typing import ClassVar

@@ -13,7 +13,11 @@ NOTHING: Mapping[str, float] = {}
 
 
 class Heartbeat:
-    """A part of a service."""
+    """A part of a service.
+
+    Silent while the bus is away: a beat that waited would tell of the past, and take the room of
+    events in the bus's buffer.
+    """
 
     def __init__(
         self,
@@ -36,14 +40,18 @@ class Heartbeat:
 
     async def run(self) -> None:
         while True:
-            self._beat()
-            await self._clock.sleep(self._interval_s)
+            if self._bus.connected:
+                self._beat()
+                await self._clock.sleep(self._interval_s)
+            else:
+                await self._clock.sleep(min(0.1, self._interval_s))
 
     async def drain(self, grace_s: float) -> None:
         """Say at once that the replica drains; it goes on beating until it ends."""
         del grace_s
         self._draining = True
-        self._beat()
+        if self._bus.connected:
+            self._beat()
 
     def _beat(self) -> None:
         beat = events_pb2.LayerHeartbeat(

@@ -1,6 +1,15 @@
-"""Keeps a LeaseTable up to date from the bus, and mends gaps by asking the edges."""
+"""Keeps a LeaseTable up to date from the bus, and mends gaps by asking the edges.
 
+Asked are: all edges of a pool when the pool is first heard of and when the bus is back; one edge
+when it is first heard of, when some of its messages are missing, when it has started again under
+its old name, and when it is quiet and counts other leases than the table (its last message is
+missing). An edge that does not answer is asked again each second, a few times.
+"""
+
+import asyncio
 from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
 
 from pointsman_common import subjects
 from pointsman_common.bus import Bus
@@ -17,9 +26,19 @@ PickedListener = Callable[[events_pb2.RequestPicked], None]
 FinishedListener = Callable[[events_pb2.RequestFinished], None]
 ServingListener = Callable[[events_pb2.RequestServing], None]
 
+_KINDS = ("picked", "serving", "finished")
+_ANSWER_S = 0.25
+_ASK_AGAIN_S = 1.0
+_MOST_TRIES = 5
+_MOST_EDGES = 4096
+
 
 class LeaseSubscriber:
-    """A part of a service. Listeners see each event once it has been applied to the table."""
+    """A part of a service.
+
+    `on_picked` and `on_serving` see each event once it has been applied to the table; `on_finished`
+    sees it just before, while the table still holds the lease.
+    """
 
     def __init__(
         self,
@@ -36,14 +55,19 @@ class LeaseSubscriber:
         self._bus, self._clock, self._table, self._stamp = bus, clock, table, stamp
         self._pool = pool
         self._on_picked, self._on_serving, self._on_finished = on_picked, on_serving, on_finished
-        self._readers = {kind: SequenceReader() for kind in ("picked", "serving", "finished")}
+        self._readers: dict[tuple[str, str], SequenceReader] = {}
         self._pools: set[str] = set() if pool == subjects.ALL else {pool}
-        self._query_due = True
+        self._due = set(self._pools)
+        self._wanted: dict[tuple[str, str], int] = {}
+        """Tries left, by pool and edge whose leases may differ from the table's."""
+        self._asked_at: dict[str, float] = {}
+        self._spoke: set[str] = set()
+        """Edges that told of a lease since their last heartbeat."""
         self.gaps = 0
-        """Times that a snapshot was needed since the start."""
+        """Times that messages were missing since the start."""
 
     async def run(self) -> None:
-        self._bus.on_reconnect(self._ask_again)
+        self._bus.on_reconnect(self._ask_all_again)
         ends = [
             self._bus.subscribe(subjects.request_picked(self._pool), self._picked),
             self._bus.subscribe(subjects.request_serving(self._pool), self._serving),
@@ -53,63 +77,102 @@ class LeaseSubscriber:
         try:
             while True:
                 self._table.expire(self._clock.monotonic())
-                if self._query_due and self._bus.connected and self._pools:
-                    self._query_due = False
-                    await self._ask_edges()
+                if self._bus.connected and (pools := self._to_ask()):
+                    await asyncio.gather(*(self._ask_edges(pool) for pool in pools))
                 await self._clock.sleep(0.1)
         finally:
             for end in ends:
                 end()
 
-    def _ask_again(self) -> None:
-        self._query_due = True
+    def _ask_all_again(self) -> None:
+        self._due |= self._pools
 
-    async def _ask_edges(self) -> None:
-        for pool in sorted(self._pools):
-            subject = subjects.leases_query(pool)
-            query = events_pb2.LeaseQuery(envelope=self._stamp.next(subject), pool=pool)
+    def _to_ask(self) -> set[str]:
+        now = self._clock.monotonic()
+        again = {
+            pool
+            for pool, _ in self._wanted
+            if now - self._asked_at.get(pool, float("-inf")) >= _ASK_AGAIN_S
+        }
+        return self._due | again
+
+    async def _ask_edges(self, pool: str) -> None:
+        self._due.discard(pool)
+        self._asked_at[pool] = self._clock.monotonic()
+        for key in [key for key in self._wanted if key[0] == pool]:
+            self._wanted[key] -= 1
+            if not self._wanted[key]:
+                del self._wanted[key]
+        subject = subjects.leases_query(pool)
+        query = events_pb2.LeaseQuery(envelope=self._stamp.next(subject), pool=pool)
+        try:
+            answers = await self._bus.query(subject, query.SerializeToString(), timeout_s=_ANSWER_S)
+        except BusUnavailableError as error:
+            log.debug("lease-query-failed", pool=pool, error=str(error))
+            self._due.add(pool)
+            return
+        now = self._clock.monotonic()
+        for answer in answers:
             try:
-                answers = await self._bus.query(subject, query.SerializeToString(), timeout_s=0.25)
-            except BusUnavailableError as error:
-                log.debug("lease-query-failed", error=str(error))
-                self._query_due = True
-                return
-            now = self._clock.monotonic()
-            for answer in answers:
-                self._take_over(events_pb2.LeaseSnapshot.FromString(answer), now)
+                self._take_over(pool, events_pb2.LeaseSnapshot.FromString(answer), now)
+            except DecodeError as error:
+                log.warning("lease-snapshot-unreadable", pool=pool, error=str(error))
 
-    def _take_over(self, snapshot: events_pb2.LeaseSnapshot, now: float) -> None:
-        edge = snapshot.envelope.publisher
-        # Events that came after the snapshot was written have been applied already and stay so:
-        # a finished lease is remembered as gone, an opened one is confirmed by its next event.
-        self._table.replace_edge(edge, (decode_lease(item, now) for item in snapshot.leases), now)
+    def _take_over(self, pool: str, snapshot: events_pb2.LeaseSnapshot, now: float) -> None:
+        edge, epoch = snapshot.envelope.publisher, snapshot.envelope.epoch
+        told = (epoch, snapshot.sequences["picked"]) if "picked" in snapshot.sequences else None
+        leases = [
+            decode_lease(item, now, edge=edge, pool=pool, told_at=told or (0, 0))
+            for item in snapshot.leases
+        ]
+        # What the edge told after it wrote the snapshot has been applied already, and stays: a
+        # finished lease is remembered as gone, and an opened one was told of after `told`.
+        self._table.replace_edge(edge, leases, now, pool=pool, up_to=told)
         for kind, sequence in snapshot.sequences.items():
-            if kind in self._readers:
-                self._readers[kind].restart_at(edge, snapshot.envelope.epoch, sequence)
+            if kind in _KINDS:
+                self._reader(pool, kind).restart_at(edge, epoch, sequence)
+        self._wanted.pop((pool, edge), None)
 
     def _read(self, kind: str, payload: bytes) -> events_pb2.RequestEvents | None:
         message = events_pb2.RequestEvents.FromString(payload)
         self._learn(message.pool)
-        arrival = self._readers[kind].judge(message.envelope)
+        edge = message.envelope.publisher
+        reader = self._reader(message.pool, kind)
+        last_epoch = reader.epoch(edge)
+        arrival = reader.judge(message.envelope)
         if arrival is Arrival.OLD:
             return None
-        if arrival is Arrival.GAP:
-            self.gaps += 1
-            self._query_due = True
+        restarted = last_epoch is not None and message.envelope.epoch > last_epoch
+        if arrival is Arrival.GAP or restarted or not self._table.knows(edge):
+            self.gaps += arrival is Arrival.GAP
+            self._want(message.pool, edge)
+        self._table.heard(edge, self._clock.monotonic())
+        if len(self._spoke) < _MOST_EDGES:
+            self._spoke.add(edge)
         return message
+
+    def _reader(self, pool: str, kind: str) -> SequenceReader:
+        return self._readers.setdefault((pool, kind), SequenceReader())
 
     def _learn(self, pool: str) -> None:
         if pool not in self._pools:
             self._pools.add(pool)
-            self._query_due = True
+            self._due.add(pool)
+
+    def _want(self, pool: str, edge: str) -> None:
+        if len(self._wanted) < _MOST_EDGES:
+            self._wanted[pool, edge] = _MOST_TRIES
 
     def _picked(self, _: str, payload: bytes) -> None:
         message = self._read("picked", payload)
         if message is None:
             return
         now = self._clock.monotonic()
+        edge, pool = message.envelope.publisher, message.pool
+        told_at = (message.envelope.epoch, message.envelope.sequence)
         for event in message.picked:
-            self._table.open(decode_lease(event.lease, now), now)
+            lease = decode_lease(event.lease, now, edge=edge, pool=pool, told_at=told_at)
+            self._table.open(lease, now)
             if self._on_picked is not None:
                 self._on_picked(event)
 
@@ -134,7 +197,18 @@ class LeaseSubscriber:
 
     def _heartbeat(self, _: str, payload: bytes) -> None:
         beat = events_pb2.LayerHeartbeat.FromString(payload)
-        if beat.description.layer == "ext-proc":
-            self._table.heard(beat.envelope.publisher, self._clock.monotonic())
-            for pool in beat.pools:
-                self._learn(pool)
+        if beat.description.layer != "ext-proc":
+            return
+        edge, pools = beat.envelope.publisher, list(beat.pools)
+        new = not self._table.knows(edge)
+        self._table.heard(edge, self._clock.monotonic())
+        mine = [pool for pool in pools if self._pool in (subjects.ALL, pool)]
+        for pool in mine:
+            self._learn(pool)
+        quiet = edge not in self._spoke
+        self._spoke.discard(edge)
+        # Where the heartbeat counts leases of pools that are not followed here, it tells nothing.
+        differs = mine == pools and self._table.confirmed(edge) != beat.open_leases
+        if new or (quiet and differs):
+            for pool in mine:
+                self._want(pool, edge)

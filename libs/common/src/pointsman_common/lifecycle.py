@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import uvloop
@@ -12,6 +12,9 @@ from pointsman_common.errors import PointsmanError
 from pointsman_common.structured_log import get_logger
 
 log = get_logger("lifecycle")
+
+LONGEST_CANCEL_S = 5.0
+"""Time that a part may take to end once it is cancelled, before the next one is."""
 
 
 class Part(Protocol):
@@ -36,33 +39,59 @@ class PartEndedError(PointsmanError):
 
 
 async def run_until_signalled(*parts: Part, drain_s: float) -> None:
-    """Run the parts together. On SIGTERM or SIGINT drain them, the first ones first, then cancel.
+    """Run the parts together. On SIGTERM or SIGINT drain them, then cancel them, in their order.
 
-    If one dies the service stops and the error says why.
+    All drains share `drain_s` seconds; a second signal ends them. What a part still says when it is
+    cancelled reaches the parts after it, so the bus stands last. If a part ends by itself before a
+    signal, the service stops and the error says why.
     """
-    stop = asyncio.Event()
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, signals.put_nowait, None)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_run_part(part)) for part in parts]
-            await stop.wait()
+            tasks = [group.create_task(_run_part(part, stopping)) for part in parts]
+            await signals.get()
+            stopping.set()
             log.info("draining", grace_s=drain_s)
-            for part in parts:
-                if isinstance(part, Drainable):
-                    await _drain(part, drain_s)
+            await _drain_all(parts, drain_s, signals)
             for task in tasks:
                 task.cancel()
+                await asyncio.wait([task], timeout=LONGEST_CANCEL_S)
     finally:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(name)
     log.info("stopped")
 
 
-async def _run_part(part: Part) -> None:
+async def _run_part(part: Part, stopping: asyncio.Event) -> None:
     await part.run()
-    raise PartEndedError(f"{type(part).__name__} ended")
+    if not stopping.is_set():
+        raise PartEndedError(f"{type(part).__name__} ended")
+
+
+async def _drain_all(parts: Sequence[Part], drain_s: float, signals: asyncio.Queue[None]) -> None:
+    """Drain in order, until all are drained, the time is over, or another signal comes."""
+    ends_at = asyncio.get_running_loop().time() + drain_s
+
+    async def drain_each() -> None:
+        for part in parts:
+            if isinstance(part, Drainable):
+                left = max(0.0, ends_at - asyncio.get_running_loop().time())
+                await _drain(part, left)
+
+    draining = asyncio.create_task(drain_each())
+    hurried = asyncio.create_task(signals.get())
+    try:
+        await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+        if hurried.done():
+            log.warning("drain-cut-short")
+    finally:
+        draining.cancel()
+        hurried.cancel()
+        await asyncio.wait((draining, hurried))
 
 
 async def _drain(part: Drainable, grace_s: float) -> None:
@@ -71,6 +100,9 @@ async def _drain(part: Drainable, grace_s: float) -> None:
             await part.drain(grace_s)
     except TimeoutError:
         log.warning("drain-incomplete", part=type(part).__name__)
+    except Exception:
+        # The parts after it still have to drain.
+        log.exception("drain-failed", part=type(part).__name__)
 
 
 def run_service(main: Callable[[], Awaitable[None]]) -> int:

@@ -3,21 +3,22 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from pointsman_common.backoff import retry_delay_s
 from pointsman_common.bus import Handler, Responder
 from pointsman_common.clock import Clock
-from pointsman_common.errors import BusUnavailableError
+from pointsman_common.errors import BusUnavailableError, SettingsError
+from pointsman_common.settings_loader import masked_url
 from pointsman_common.structured_log import get_logger
 
 log = get_logger("bus")
+
+RECONNECT_S = 0.1
+"""Between two attempts to reach a server that is away."""
 
 
 class NatsBus:
@@ -48,6 +49,7 @@ class NatsBus:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._dropped = 0
+        self._was_away = False
 
     @property
     def connected(self) -> bool:
@@ -58,6 +60,9 @@ class NatsBus:
         return self._dropped
 
     def publish(self, subject: str, payload: bytes) -> None:
+        if len(payload) > self._buffer_bytes:
+            self._dropped += 1  # alone: it would drive out all that waits, and itself
+            return
         self._waiting.append((subject, payload))
         self._waiting_bytes += len(payload)
         while (
@@ -96,16 +101,18 @@ class NatsBus:
         answers: list[bytes] = []
 
         async def receive(message: Msg) -> None:
-            if message.data:  # an empty message with a status header says that nobody listens
+            if not (message.headers or {}).get("Status"):  # 503 says that nobody listens
                 answers.append(message.data)
 
         inbox = client.new_inbox()
         try:
             subscription = await client.subscribe(inbox, cb=receive)
-            await client.publish(subject, payload, reply=inbox)
-            await self._clock.sleep(timeout_s)
-            await subscription.unsubscribe()
-        except nats.errors.Error as error:
+            try:
+                await client.publish(subject, payload, reply=inbox)
+                await self._clock.sleep(timeout_s)
+            finally:
+                await subscription.unsubscribe()
+        except (nats.errors.Error, OSError) as error:
             raise BusUnavailableError(str(error)) from error
         return answers
 
@@ -114,17 +121,21 @@ class NatsBus:
 
     async def run(self) -> None:
         """Keep the connection and send what is published, until cancelled."""
-        client = await self._connect()
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
-                await self._send_waiting(client)
+                client = await self._connect()
+                while not client.is_closed:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    await self._send_waiting(client)
+                # The client gives up on some errors of the server's; the service does not.
+                self._live.clear()
         finally:
+            client_now, self._client = self._client, None
             for task in self._tasks:
                 task.cancel()
-            self._client = None
-            await self._close(client)
+            if client_now is not None:
+                await self._close(client_now)
 
     async def drain(self, grace_s: float) -> None:
         """Send what is waiting, for at most `grace_s` seconds."""
@@ -139,36 +150,38 @@ class NatsBus:
             log.warning("bus-drain-incomplete", waiting=len(self._waiting))
 
     async def _connect(self) -> Client:
-        attempt, rng = 0, Random()
-        while True:
-            try:
-                client = await nats.connect(
-                    self._url,
-                    name=self._name,
-                    connect_timeout=2,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.1,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    pending_size=4 << 20,
-                    error_cb=self._on_error,
-                    reconnected_cb=self._on_reconnected,
-                    disconnected_cb=self._on_disconnected,
-                )
-                break
-            except (OSError, TimeoutError, nats.errors.Error) as error:
-                if attempt == 0:
-                    log.warning("bus-away", url=self._url, error=str(error))
-                await self._clock.sleep(retry_delay_s(attempt, rng))
-                attempt += 1
+        """Returns when the connection stands; the client tries until it does, ten times a second.
+
+        Raises:
+            SettingsError: the URL is none.
+        """
+        client = Client()
+        try:
+            await client.connect(
+                [item.strip() for item in self._url.split(",")],
+                name=self._name,
+                connect_timeout=2,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # any number will do
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=4 << 20,
+                error_cb=self._on_error,
+                reconnected_cb=self._on_reconnected,
+                disconnected_cb=self._on_disconnected,
+                closed_cb=self._on_closed,
+            )
+        except (nats.errors.Error, ValueError) as error:
+            raise SettingsError("bus_url", str(error)) from error
+        except asyncio.CancelledError:
+            await self._close(client)
+            raise
         self._client = client
         for key in list(self._handlers):
             await self._subscribe_now(key)
-        log.info("bus-connected", url=self._url)
-        if attempt:
-            await self._on_reconnected()
-        self._wake.set()
+        log.info("bus-connected", url=masked_url(self._url))
+        self._tell_reconnected()
         return client
 
     async def _send_waiting(self, client: Client) -> None:
@@ -179,13 +192,14 @@ class NatsBus:
             self._waiting_bytes -= len(payload)
             try:
                 await client.publish(subject, payload)
-            except nats.errors.MaxPayloadError:
-                self._dropped += 1
-                log.warning("bus-message-too-large", subject=subject, bytes=len(payload))
-            except nats.errors.Error:
+            except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
                 self._waiting.appendleft((subject, payload))
                 self._waiting_bytes += len(payload)
                 return
+            except (nats.errors.Error, TimeoutError) as error:
+                # Too large, or no subject: it will not be taken later either.
+                self._dropped += 1
+                log.warning("bus-message-refused", subject=subject, error=repr(error))
 
     def _register(self, subject: str, receive: Callable[[Msg], Any]) -> Callable[[], None]:
         key = self._next_key
@@ -198,7 +212,7 @@ class NatsBus:
             self._handlers.pop(key, None)
             subscription = self._live.pop(key, None)
             if subscription is not None:
-                self._spawn(subscription.unsubscribe())
+                self._spawn(self._unsubscribe(subscription))
 
         return end
 
@@ -208,11 +222,22 @@ class NatsBus:
             return
         subject, receive = entry
         try:
-            self._live[key] = await self._client.subscribe(
+            subscription = await self._client.subscribe(
                 subject, cb=receive, pending_msgs_limit=65_536, pending_bytes_limit=64 << 20
             )
         except nats.errors.Error as error:
             log.warning("bus-subscribe-failed", subject=subject, error=str(error))
+            return
+        if key in self._handlers:
+            self._live[key] = subscription
+        else:  # it was ended meanwhile
+            await self._unsubscribe(subscription)
+
+    async def _unsubscribe(self, subscription: Any) -> None:
+        try:
+            await subscription.unsubscribe()
+        except nats.errors.Error as error:
+            log.debug("bus-unsubscribe", error=str(error))
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -227,13 +252,27 @@ class NatsBus:
             log.debug("bus-close", error=str(error))
 
     async def _on_error(self, error: Exception) -> None:
-        log.debug("bus-error", error=str(error))
+        if not self.connected and not self._was_away:
+            self._was_away = True
+            log.warning("bus-away", url=masked_url(self._url), error=repr(error))
+        else:
+            log.debug("bus-error", error=repr(error))
 
     async def _on_disconnected(self) -> None:
-        log.warning("bus-lost", url=self._url)
+        if self._client is not None and not self._was_away:
+            self._was_away = True
+            log.warning("bus-lost", url=masked_url(self._url))
+
+    async def _on_closed(self) -> None:
+        self._wake.set()
 
     async def _on_reconnected(self) -> None:
-        log.info("bus-back", url=self._url)
+        log.info("bus-back", url=masked_url(self._url))
+        self._tell_reconnected()
+
+    def _tell_reconnected(self) -> None:
         self._wake.set()
-        for callback in self._reconnect_callbacks:
-            callback()
+        if self._was_away:
+            self._was_away = False
+            for callback in tuple(self._reconnect_callbacks):
+                callback()

@@ -18,11 +18,18 @@ class RpcFailed(Exception):  # noqa: N818  (a report of how a call ended, not a 
         self.status, self.message = status, message
 
 
+_AGAIN = (RpcStatus.UNAVAILABLE, RpcStatus.CANCELLED)
+"""Ends of a call that another replica may do better: it was not reached, or it is stopping."""
+
+_ROUNDS = 2
+
+
 class HookChannel:
     """The replicas of one layer behind a comma list of `grpc://host:port` and `unix:///path`.
 
-    A call goes to the replica with the fewest open calls; when that one cannot be reached the next
-    is tried, as long as the deadline lasts. A replica that failed to answer is tried last for
+    A call goes to the replica with the fewest open calls; when that one cannot be reached, or stops
+    in the middle, the next is tried, as long as the deadline lasts. Each address is tried twice,
+    since a name may stand for several replicas. One that failed to answer is tried last for
     `shun_s` seconds.
     """
 
@@ -38,34 +45,37 @@ class HookChannel:
             RpcFailed: UNAVAILABLE when none is reachable, DEADLINE_EXCEEDED, or a replica's error.
         """
         ends_at = self._clock.monotonic() + timeout_s
-        tried: set[str] = set()
-        while True:
-            replica = self._next(tried)
-            left = ends_at - self._clock.monotonic()
-            replica.open_calls += 1
-            try:
-                return await replica.channel.unary(path, message, timeout_s=max(left, 0.001))
-            except RpcError as error:
-                if error.status is not RpcStatus.UNAVAILABLE:
-                    raise RpcFailed(error.status, error.message) from error
-                replica.shunned_until = self._clock.monotonic() + self._shun_s
-                tried.add(replica.address)
-                if len(tried) == len(self._replicas) or self._clock.monotonic() >= ends_at:
-                    raise RpcFailed(error.status, error.message) from error
-            finally:
-                replica.open_calls -= 1
+        failed = RpcFailed(RpcStatus.DEADLINE_EXCEEDED, "no time is left")
+        for _ in range(_ROUNDS):
+            untried = list(self._replicas)
+            while untried:
+                left = ends_at - self._clock.monotonic()
+                if left <= 0:
+                    raise failed
+                replica = self._next(untried)
+                untried.remove(replica)
+                replica.open_calls += 1
+                try:
+                    return await replica.channel.unary(path, message, timeout_s=left)
+                except RpcError as error:
+                    failed = RpcFailed(error.status, error.message)
+                    if error.status not in _AGAIN:
+                        raise failed from error
+                    replica.shunned_until = self._clock.monotonic() + self._shun_s
+                finally:
+                    replica.open_calls -= 1
+        raise failed
 
     async def close(self) -> None:
         for replica in self._replicas:
             await replica.channel.close()
 
-    def _next(self, tried: set[str]) -> "_Replica":
+    def _next(self, untried: list["_Replica"]) -> "_Replica":
         now = self._clock.monotonic()
         self._turn += 1
-        count = len(self._replicas)
-        in_turn = [self._replicas[(self._turn + step) % count] for step in range(count)]
+        start = self._turn % len(untried)
         return min(
-            (replica for replica in in_turn if replica.address not in tried),
+            untried[start:] + untried[:start],
             key=lambda replica: (replica.shunned_until > now, replica.open_calls),
         )
 
@@ -79,7 +89,7 @@ class _Replica:
 
 
 def parse_addresses(url: str) -> Sequence[str]:
-    """The addresses of a comma list of `grpc://host:port` or `unix:///path`.
+    """The addresses of a comma list of `grpc://host:port` or `unix:///path`, each once.
 
     Raises:
         SettingsError: another scheme, or nothing.
@@ -92,4 +102,4 @@ def parse_addresses(url: str) -> Sequence[str]:
             addresses.append(part)
         else:
             raise SettingsError("url", f"{part!r} is neither grpc://host:port nor unix:///path")
-    return addresses
+    return list(dict.fromkeys(addresses))

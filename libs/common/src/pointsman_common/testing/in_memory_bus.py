@@ -1,9 +1,12 @@
 """A bus within one process: delivers at once, in order, and can be taken away."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from pointsman_common.bus import Handler, Responder
 from pointsman_common.errors import BusUnavailableError
+
+T = TypeVar("T")
 
 
 class InMemoryBus:
@@ -28,12 +31,12 @@ class InMemoryBus:
     def subscribe(self, subject: str, handler: Handler) -> Callable[[], None]:
         entry = (subject, handler)
         self._handlers.append(entry)
-        return lambda: self._handlers.remove(entry)
+        return lambda: _discard(self._handlers, entry)
 
     def respond(self, subject: str, responder: Responder) -> Callable[[], None]:
         entry = (subject, responder)
         self._responders.append(entry)
-        return lambda: self._responders.remove(entry)
+        return lambda: _discard(self._responders, entry)
 
     async def query(self, subject: str, payload: bytes, *, timeout_s: float) -> list[bytes]:
         del timeout_s
@@ -60,6 +63,11 @@ class InMemoryBus:
     def sent(self, subject: str) -> list[bytes]:
         """Payloads published on one subject."""
         return [payload for name, payload in self.published if name == subject]
+
+
+def _discard(entries: list[T], entry: T) -> None:
+    if entry in entries:
+        entries.remove(entry)
 
 
 def matches(pattern: str, subject: str) -> bool:

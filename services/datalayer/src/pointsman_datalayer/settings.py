@@ -1,0 +1,98 @@
+"""All that the datalayer may be told."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
+
+
+class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Later wins: default, YAML, DATALAYER_*. See deploy/config/datalayer.yaml."""
+
+    manifests_path: str = "/etc/pointsman/manifests"
+    """A directory of manifests (*.yaml, *.yml, *.json; not its subdirectories), a file, or a comma
+    list of both."""
+
+    manifests_poll_s: PositiveSeconds = 1.0
+    """How often the files are looked at for changes."""
+
+    bus_url: str = "nats://nats:4222"
+    redis_url: str = "redis://redis:6379/0"
+    """For warm starts and the history of decisions; empty: do without."""
+
+    listen_address: str = "0.0.0.0:9104"
+    """Where GetSnapshot is served; a comma list of host:port and unix:///path."""
+
+    admin_address: str = "0.0.0.0:9194"
+    """Where the REST API, the console, health and metrics are served."""
+
+    scrape_path: str = "/metrics"
+    scrape_interval_s: PositiveSeconds = 0.05
+    """Between two scrapes of an endpoint while its pool has work."""
+
+    scrape_idle_interval_s: PositiveSeconds = 0.5
+    """The same while the pool has no request in flight, running or waiting."""
+
+    scrape_timeout_s: PositiveSeconds = 1.0
+    scrape_max_bytes: PositiveInt = 8 << 20
+    """A longer answer is not read to its end, and counts as nonsense."""
+
+    metrics_stale_after_s: PositiveSeconds = 2.0
+    """Age from which an endpoint's metrics count as stale in the regime and on the console."""
+
+    unready_after_failures: PositiveInt = 3
+    """Scrapes in a row that could not reach the endpoint, after which it is not picked."""
+
+    unready_after_s: PositiveSeconds = 3.0
+    """Seconds of such failures after which it is not picked, however many they were."""
+
+    delta_interval_s: PositiveSeconds = 0.025
+    """Shortest time between two messages that tell of changes in a pool."""
+
+    delta_refresh_s: PositiveSeconds = 0.1
+    """Unchanged metrics that were read again are told again when those told are older by this."""
+
+    snapshot_interval_s: PositiveSeconds = 1.0
+    config_interval_s: PositiveSeconds = 5.0
+
+    regime_rise_s: Seconds = 1.0
+    """How long a scarcer regime must hold before it is announced."""
+
+    regime_fall_s: Seconds = 5.0
+    """The same for a less scarce one."""
+
+    target_saturation: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
+    """Saturation at which the recommended number of replicas aims."""
+
+    min_replicas: Count = 1
+    max_replicas: Count = 0
+    """0: no limit."""
+
+    recommend_up_s: Seconds = 15.0
+    """Load must have asked for more replicas for this long."""
+
+    recommend_down_s: Seconds = 300.0
+    """Load must have asked for fewer replicas for this long."""
+
+    edge_lease_ttl_s: PositiveSeconds = 3.0
+    """Leases of an edge that is silent for this long are dropped."""
+
+    decisions_kept: PositiveInt = 1000
+    """Receipts held in memory."""
+
+    decisions_stored: PositiveInt = 10_000
+    """Receipts and request ends held in Redis, per pool."""
+
+    envoy_eds_path: str = ""
+    """File in which Envoy finds the endpoints (`path_config_source`); empty: none is written."""
+
+    envoy_eds_cluster: str = "pool_endpoints"
+    """Envoy's cluster that reads the file."""
+
+    event_clients: PositiveInt = 50
+    """Consoles that may watch at once."""
+
+    log_level: Literal["debug", "info", "warning"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    drain_s: Seconds = 30.0

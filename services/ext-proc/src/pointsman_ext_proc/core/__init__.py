@@ -1,0 +1,1 @@
+"""Decisions of the edge: pure, without I/O, clocks or tasks."""

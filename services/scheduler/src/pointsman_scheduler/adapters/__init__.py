@@ -1,0 +1,1 @@
+"""I/O: the hook, the bus and installed plugins. Decides nothing."""

@@ -1,0 +1,232 @@
+"""What the scheduler answers to a pick, over all pools, and what it keeps to answer it.
+
+The pick reserves the load at once, before anything is measured, so that a burst spreads. Everything
+here belongs to one task: the service's event loop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from pointsman_common.contracts.events_pb2 import RequestFinished, RequestPicked
+from pointsman_common.contracts.routing_pb2 import RequestDescriptor
+from pointsman_common.endpoint import Endpoint
+from pointsman_common.in_flight import Lease, LeaseTable
+from pointsman_common.pool_view import PoolView
+from pointsman_scheduler.core.candidates import Candidates
+from pointsman_scheduler.core.config import Catalogue
+from pointsman_scheduler.core.output_lengths import OutputLengths
+from pointsman_scheduler.core.pool_scheduling import PoolScheduling
+from pointsman_scheduler.core.scheduler import Decision, Refusal, Refused
+from pointsman_scheduler.core.scheduling_request import SchedulingRequest, read_block_hashes
+
+SEED_BITS = 64
+
+
+@dataclass(frozen=True)
+class StateLimits:
+    """See settings.py."""
+
+    fresh_s: float = 1.0
+    half_life_s: float = 5.0
+    max_blocks: int = 4_000_000
+
+
+DEFAULT_LIMITS = StateLimits()
+
+
+@dataclass(slots=True)
+class Pick:
+    """A pick that was answered, with all that its receipt may tell."""
+
+    decision_id: str
+    lease_id: str
+    descriptor: RequestDescriptor
+    outcome: Decision | Refused
+    request: SchedulingRequest | None = None
+    """`None`: the pool is not known."""
+    candidates: Candidates | None = None
+    config_hash: str = ""
+    state_publisher: str = ""
+    state_sequence: int = 0
+    state_age_s: float = float("inf")
+    """Infinite: nothing was ever heard."""
+
+    cached_blocks: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that the primary likely holds."""
+    prefill_tokens: int = 0
+    """Prompt tokens that it must compute."""
+    expected_output_tokens: int = 0
+    predicted_ttft_s: float = 0.0
+    """0: not predicted."""
+    predicted_cost_s: float = 0.0
+
+    @property
+    def seed(self) -> int:
+        return self.request.seed if self.request else 0
+
+
+class Picking:
+    """`replica` heads the decision ids, by which own picks are told from the peers'."""
+
+    def __init__(
+        self,
+        view: PoolView,
+        leases: LeaseTable,
+        catalogue: Catalogue,
+        fallback: str,
+        *,
+        rng: Random,
+        replica: str,
+        limits: StateLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._view, self._leases = view, leases
+        self._catalogue, self._fallback, self._limits = catalogue, fallback, limits
+        self._rng, self._replica = rng, replica
+        self._count = 0
+        self.pools: dict[str, PoolScheduling] = {}
+        self.output_lengths = OutputLengths()
+        leases.on_load(self._note_load)
+
+    def pool(self, name: str) -> PoolScheduling | None:
+        """The pool's state; `None` where the view does not know the pool."""
+        known = self.pools.get(name)
+        if known is None and self._view.get(name) is not None:
+            known = self.pools[name] = PoolScheduling(
+                self._leases,
+                self._catalogue,
+                self._fallback,
+                fresh_s=self._limits.fresh_s,
+                half_life_s=self._limits.half_life_s,
+                max_blocks=self._limits.max_blocks,
+            )
+        return known
+
+    def apply_config(self, name: str) -> None:
+        """Take over the configuration that the pool publishes, if it changed.
+
+        Raises:
+            SettingsError: it cannot be used; the old one stays in force.
+        """
+        record, pool = self._view.get(name), self.pool(name)
+        if record is not None and pool is not None:
+            pool.apply_config(record.config.endpoint_picker_config)
+
+    def pick(
+        self,
+        descriptor: RequestDescriptor,
+        lease_id: str,
+        now: float,
+        *,
+        given: Sequence[Endpoint] = (),
+    ) -> Pick:
+        """Decide where a request goes. The load is not yet reserved; see `reserve`.
+
+        `given` endpoints are used in place of the view's. `now` is in monotonic seconds.
+        """
+        self._count += 1
+        decision_id = f"{self._replica}-{self._count:x}"
+        record, pool = self._view.get(descriptor.pool), self.pool(descriptor.pool)
+        if record is None or pool is None:
+            return Pick(decision_id, lease_id, descriptor, Refused(Refusal.NO_ENDPOINTS))
+        pool.refresh(record)
+        request = pool.request(
+            descriptor,
+            mean_output_tokens=self.output_lengths.mean(descriptor.target_model),
+            seed=self._rng.getrandbits(SEED_BITS),
+        )
+        subset = frozenset(descriptor.subset.endpoints) if descriptor.HasField("subset") else None
+        candidates = pool.candidates(request, now, subset=subset, given=given or None)
+        refusal = Refusal.NO_ENDPOINTS
+        if request.cached_only and len(candidates):
+            candidates = candidates.select(candidates.cached_blocks > 0)
+            refusal = Refusal.NOT_CACHED
+        outcome: Decision | Refused = Refused(refusal)
+        if len(candidates):
+            outcome = pool.config.scheduler.schedule(request, candidates)
+        pick = Pick(
+            decision_id,
+            lease_id,
+            descriptor,
+            outcome,
+            request=request,
+            candidates=candidates,
+            config_hash=pool.config.hash,
+            state_publisher=record.publisher,
+            state_sequence=record.sequence,
+            state_age_s=self._view.age_s(descriptor.pool, now),
+        )
+        if isinstance(outcome, Decision):
+            _measure(pick, request, candidates, outcome)
+        return pick
+
+    def reserve(self, pick: Pick, now: float) -> None:
+        """Count the picked load, and learn where the prompt's blocks will be."""
+        if pick.request is None or isinstance(pick.outcome, Refused):
+            return
+        primary, descriptor = pick.outcome.endpoints[0], pick.descriptor
+        if pick.lease_id:
+            self._leases.reserve(
+                Lease(
+                    lease_id=pick.lease_id,
+                    edge="",
+                    pool=descriptor.pool,
+                    endpoint=primary.uid or primary.address,
+                    prompt_tokens=descriptor.prompt_tokens,
+                    prefill_tokens=pick.prefill_tokens,
+                    expected_output_tokens=pick.expected_output_tokens,
+                    model=descriptor.target_model,
+                    fairness_id=descriptor.fairness_id,
+                    priority=descriptor.priority,
+                ),
+                now,
+            )
+        self.pools[descriptor.pool].index.insert(primary.uid, pick.request.block_hashes)
+
+    def learn_pick(self, event: RequestPicked) -> None:
+        """A peer, or an edge by itself, sent a prompt to an endpoint."""
+        if event.lease.decision_id.startswith(f"{self._replica}-"):
+            return  # learnt at the pick
+        record, pool = self._view.get(event.lease.pool), self.pool(event.lease.pool)
+        if record is None or pool is None or not event.prompt_block_hashes:
+            return
+        if pool.index.slot_of(event.lease.endpoint_uid) is None:
+            pool.refresh(record)
+        room = pool.config.prefix.max_prefix_blocks_to_match
+        blocks = len(event.prompt_block_hashes) // 8
+        if room:
+            blocks = max(0, min(blocks, room - event.first_block))
+        hashes = read_block_hashes(event.prompt_block_hashes, blocks)
+        pool.index.insert(event.lease.endpoint_uid, hashes)
+
+    def learn_finish(self, event: RequestFinished) -> None:
+        """An answer ended; its length tells what the next ones may be."""
+        if event.HasField("output_tokens") and event.output_tokens and event.model:
+            self.output_lengths.note(event.model, event.output_tokens)
+
+    def _note_load(self, pool: str, endpoint: str) -> None:
+        known = self.pools.get(pool)
+        if known is not None:
+            known.table.note_load(endpoint)
+
+
+def _measure(
+    pick: Pick, request: SchedulingRequest, candidates: Candidates, decision: Decision
+) -> None:
+    """Work out what the placement means in tokens and seconds."""
+    prompt, row = request.prompt_tokens, decision.row
+    pick.cached_blocks = int(candidates.cached_blocks[row])
+    # The last token is always computed: its logits give the first output token.
+    pick.cached_tokens = min(pick.cached_blocks * request.block_tokens, max(prompt - 1, 0))
+    pick.prefill_tokens = prompt - pick.cached_tokens
+    lengths = [request.max_output_tokens, round(request.mean_output_tokens or 0)]
+    pick.expected_output_tokens = min((one for one in lengths if one), default=0)
+    run = decision.runs[decision.profile]
+    for step in run.scores:
+        if step.prediction is not None:
+            local = int(np.searchsorted(run.rows, row))
+            pick.predicted_ttft_s = float(step.prediction.ttft_s[local])
+            pick.predicted_cost_s = float(step.prediction.cost_s[local])

@@ -1,0 +1,109 @@
+"""What a plugin is: a filter, a scorer, a picker or a profile handler.
+
+Plugins are pure: they see values, never the bus or the clock. One plugin may be several of these,
+and is then used as each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from pointsman_common.endpoint import Endpoint
+from pointsman_scheduler.core.arrays import BoolArray, FloatArray
+from pointsman_scheduler.core.candidates import Candidates
+from pointsman_scheduler.core.scheduling_request import SchedulingRequest
+
+
+@runtime_checkable
+class Filter(Protocol):
+    def keep(self, request: SchedulingRequest, candidates: Candidates) -> BoolArray:
+        """True for each candidate that stays."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    def score(self, request: SchedulingRequest, candidates: Candidates) -> FloatArray:
+        """A new array of 0 to 1 for each candidate, 1 being the best. What is outside is cut off,
+        and NaN counts as 0. Says itself what an unknown metric means."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Seconds, for each candidate."""
+
+    cost_s: FloatArray
+    """Of placing the request there, for it and for the others."""
+    ttft_s: FloatArray
+    """Until its first token."""
+
+
+@runtime_checkable
+class LatencyPredictor(Protocol):
+    """A scorer whose score follows from a prediction in seconds, which the receipt then shows."""
+
+    def predict(self, request: SchedulingRequest, candidates: Candidates) -> Prediction: ...
+
+    def score_of(self, prediction: Prediction) -> FloatArray:
+        """As `Scorer.score`."""
+        ...
+
+
+@runtime_checkable
+class Picker(Protocol):
+    def pick(self, totals: FloatArray, rng: Random) -> Sequence[int]:
+        """Rows of the chosen candidates, best first; at least one. `totals` are their weighted
+        sums, and there is at least one."""
+        ...
+
+
+@runtime_checkable
+class PickObserver(Protocol):
+    """A plugin that wants to know where requests went."""
+
+    def picked(self, request: SchedulingRequest, endpoint: Endpoint) -> None: ...
+
+
+class Chosen(Protocol):
+    """What a profile handler sees of a profile that has run."""
+
+    @property
+    def chosen(self) -> Sequence[Endpoint]:
+        """Best first; never empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    primary: str
+    """The profile whose endpoints serve the request."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """To be set on the request."""
+
+
+@runtime_checkable
+class ProfileHandler(Protocol):
+    def next_profiles(
+        self,
+        request: SchedulingRequest,
+        profiles: Sequence[str],
+        results: Mapping[str, Chosen | None],
+    ) -> Sequence[str]:
+        """Which profiles to run next; none: all has been run. `results` holds those that ran,
+        `None` where nothing was left to choose."""
+        ...
+
+    def conclude(
+        self, request: SchedulingRequest, results: Mapping[str, Chosen | None]
+    ) -> Conclusion | None:
+        """What follows from the results; `None`: no endpoint can serve."""
+        ...
+
+    def check(self, profiles: Sequence[str]) -> None:
+        """Raises ValueError when it cannot handle these profiles."""
+        ...
+
+
+Plugin: TypeAlias = Filter | Scorer | Picker | ProfileHandler

@@ -1,0 +1,95 @@
+"""Runs the profiles that the handler asks for, and says what came of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from pointsman_common.endpoint import Endpoint
+from pointsman_scheduler.core.candidates import Candidates
+from pointsman_scheduler.core.plugin_protocols import PickObserver, ProfileHandler
+from pointsman_scheduler.core.scheduling_profile import Placed, ProfileRun, SchedulingProfile
+from pointsman_scheduler.core.scheduling_request import SchedulingRequest
+
+MAX_ROUNDS = 16
+"""A handler that asks for more rounds of profiles than this would never end."""
+
+
+class Refusal(Enum):
+    """Why no endpoint was picked."""
+
+    NO_ENDPOINTS = "no-endpoints"
+    """None is ready, or none is in the gateway's subset."""
+    NOT_CACHED = "not-cached"
+    """No endpoint holds a part of the prompt, and the request asks for that."""
+    FILTERED = "filtered"
+    """The filters left none."""
+    NO_TARGET = "no-target"
+    """The profile handler found no endpoint in what the profiles gave."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """Where the request goes."""
+
+    profile: str
+    """Of the primary endpoint."""
+    endpoints: Sequence[Endpoint]
+    """Primary first, then the fallbacks in order; never empty."""
+    row: int
+    """The primary's row among the candidates."""
+    headers: Mapping[str, str]
+    runs: Mapping[str, ProfileRun]
+    """By profile, in the order in which they ran."""
+
+
+@dataclass(slots=True)
+class Refused:
+    refusal: Refusal
+    runs: Mapping[str, ProfileRun] = field(default_factory=dict[str, ProfileRun])
+
+
+class Scheduler:
+    """`profiles` by name. Not empty; the handler accepts them."""
+
+    def __init__(
+        self,
+        profiles: Mapping[str, SchedulingProfile],
+        handler: Placed[ProfileHandler],
+        observers: Sequence[PickObserver] = (),
+    ) -> None:
+        self.profiles, self.handler, self._observers = profiles, handler, observers
+        self._names = tuple(profiles)
+
+    def schedule(self, request: SchedulingRequest, candidates: Candidates) -> Decision | Refused:
+        """Decide among the candidates, of which there is at least one.
+
+        Raises:
+            ValueError: a plugin broke its promise.
+        """
+        runs: dict[str, ProfileRun] = {}
+        handler, rng = self.handler.plugin, Random(request.seed)
+        results: dict[str, ProfileRun | None] = {}
+        for _ in range(MAX_ROUNDS):
+            wanted = handler.next_profiles(request, self._names, results)
+            if not wanted:
+                break
+            for name in wanted:
+                run = runs[name] = self.profiles[name].run(request, candidates, rng)
+                results[name] = run if run.chosen else None
+        else:
+            raise ValueError(f"profile handler {self.handler.name!r} never ends")
+        conclusion = handler.conclude(request, results)
+        if conclusion is None:
+            emptied = len(self._names) == 1
+            return Refused(Refusal.FILTERED if emptied else Refusal.NO_TARGET, runs)
+        primary = runs[conclusion.primary]
+        for observer in self._observers:
+            observer.picked(request, primary.chosen[0])
+        return Decision(
+            profile=conclusion.primary,
+            endpoints=primary.chosen,
+            row=primary.picked[0],
+            headers=conclusion.headers,
+            runs=runs,
+        )

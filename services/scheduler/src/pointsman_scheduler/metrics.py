@@ -1,0 +1,132 @@
+"""Every metric of the scheduler. Names are llm-d-router's where it has one."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pointsman_common.endpoint import Endpoint
+
+MAX_MODELS = 1000
+"""Model names told apart in labels; the others are `other`."""
+
+_SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)
+_RATIO = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+PREFIX_PLUGIN = ("approx-prefix-cache-producer", "approx-prefix-cache-producer")
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._models: set[str] = set()
+        self._attempt_children: dict[tuple[str, str, str], Counter] = {}
+        self.duration = Histogram(
+            "llm_d_epp_scheduler_e2e_duration_seconds",
+            "From the question to the decision.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._attempts = Counter(
+            "llm_d_epp_scheduler_attempts",
+            "Picks, by how they ended and where they go.",
+            ("status", "target_model_name", "endpoint_name", "namespace", "port"),
+            registry=self.registry,
+        )
+        hit_ratio = Histogram(
+            "llm_d_epp_prefix_indexer_hit_ratio",
+            "Share of the prompt's blocks that the chosen endpoint likely holds.",
+            ("plugin_name", "plugin_type"),
+            buckets=_RATIO,
+            registry=self.registry,
+        )
+        self.hit_ratio = hit_ratio.labels(*PREFIX_PLUGIN)
+        self.receipts_dropped = Counter(
+            "pointsman_scheduler_receipts_dropped",
+            "Receipts dropped because too many waited to be written.",
+            registry=self.registry,
+        )
+        self.config_refused = Counter(
+            "pointsman_scheduler_config_refused",
+            "Published configurations that could not be used; the old one stayed in force.",
+            ("pool",),
+            registry=self.registry,
+        )
+        self.config_in_force = Gauge(
+            "pointsman_scheduler_config_info",
+            "1 for the configuration in force of each pool.",
+            ("pool", "config_hash"),
+            registry=self.registry,
+        )
+
+    def attempt(self, status: str, model: str, endpoint: Endpoint | None) -> None:
+        """Count a pick; `status` is success or failure."""
+        if model not in self._models:
+            if len(self._models) < MAX_MODELS:
+                self._models.add(model)
+            else:
+                model = "other"
+        key = (status, model, endpoint.uid if endpoint else "")
+        child = self._attempt_children.get(key)
+        if child is None:
+            namespace, _, name = (endpoint.name if endpoint else "").partition("/")
+            port = endpoint.address.rpartition(":")[2] if endpoint else ""
+            child = self._attempts.labels(status, model, name, namespace, port)
+            if len(self._attempt_children) >= MAX_MODELS * 10:
+                self._attempt_children.clear()
+            self._attempt_children[key] = child
+        child.inc()
+
+    def note_config(self, pool: str, old_hash: str, new_hash: str) -> None:
+        """The configuration in force of a pool changed."""
+        if old_hash and old_hash != new_hash:
+            self.config_in_force.remove(pool, old_hash)
+        self.config_in_force.labels(pool, new_hash).set(1)
+
+    def collect_with(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Have more series read at each scrape."""
+        self.registry.register(_Reader(collect))
+
+
+class _Reader(Collector):
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+def state_gauges() -> dict[str, GaugeMetricFamily]:
+    """Families that are read from the state at each scrape, by a short name."""
+    in_flight = ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority")
+    return {
+        "requests": GaugeMetricFamily(
+            "llm_d_epp_inflight_requests",
+            "Requests picked and not yet finished, of all replicas.",
+            labels=in_flight,
+        ),
+        "tokens": GaugeMetricFamily(
+            "llm_d_epp_inflight_tokens",
+            "Uncached prompt tokens picked whose first token is not back, of all replicas.",
+            labels=in_flight,
+        ),
+        "index": GaugeMetricFamily(
+            "llm_d_epp_prefix_indexer_size",
+            "Entries of the prefix indexes: each block once for every endpoint that holds it.",
+            labels=("plugin_name", "plugin_type"),
+        ),
+        "age": GaugeMetricFamily(
+            "pointsman_scheduler_state_age_seconds",
+            "Seconds since the pool's state was last heard of.",
+            labels=("pool",),
+        ),
+        "difference": GaugeMetricFamily(
+            "pointsman_scheduler_lease_engine_difference",
+            "Leases of an endpoint minus the running and waiting requests that its engine reports.",
+            labels=("pool", "endpoint_name"),
+        ),
+    }

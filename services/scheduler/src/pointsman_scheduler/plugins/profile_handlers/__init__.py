@@ -1,0 +1,1 @@
+"""Which profiles run, and what follows from them."""

@@ -1,0 +1,1 @@
+"""How good each candidate is, from 0 to 1."""
