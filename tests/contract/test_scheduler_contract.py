@@ -25,7 +25,7 @@ ADDRESSES = {"10.0.0.1:8000": "e1", "10.0.0.2:8000": "e2"}
 
 
 @pytest.fixture(scope="module")
-def scheduler(  # noqa: PLR0917  (fixtures)
+def scheduler(
     under_test: Callable[[str], str | None],
     start_service: Callable,
     fake_datalayer: Callable,
