@@ -1,0 +1,1 @@
+"""Input and output: calls, timers and the bus. Nothing is decided here."""

@@ -1,0 +1,1 @@
+"""What users choose by name in an EndpointPickerConfig; listed in catalogue.py."""

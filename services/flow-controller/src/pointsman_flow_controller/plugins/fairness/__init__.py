@@ -1,0 +1,1 @@
+"""Which flow of a priority band is next."""

@@ -1,0 +1,1 @@
+"""Up to which saturation a priority may go."""
