@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 MEMBERS := $(wildcard libs/*) $(wildcard services/*)
-# Workers for pytest: engines, Envoy and five services run beside each e2e worker.
+# Workers for pytest; beside each run engines, Envoy and the services.
 WORKERS ?= auto
 UV_VERSION := 0.13.9
 # Trust what the system trusts: company proxies present their own certificates.
@@ -48,13 +48,13 @@ check: setup ## format, lint, imports, types, contracts unchanged
 	$(BIN)/python libs/common/generate_contracts.py --check
 
 test: setup ## every test: unit, contract and end to end
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS)
 
 contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port, else our own)
 	$(BIN)/pytest tests/contract
 
 e2e: setup ## real Envoy, NATS and Redis with simulated engines
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/e2e
+	$(BIN)/pytest -n $(WORKERS) tests/e2e
 
 # Whichever Compose v2 there is: the plugin of the docker command, or a program of its own.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)

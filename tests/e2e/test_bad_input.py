@@ -10,8 +10,6 @@ import pytest
 from support.processes import http_text
 from support.whole_stack import WholeStack
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 DEEP = b'{"model":"llama","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 

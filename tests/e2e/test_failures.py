@@ -13,7 +13,7 @@ from support.polling import await_until, wait_until
 from support.processes import http_text
 from support.whole_stack import GatewaySpec, Replica, WholeStack
 
-pytestmark = [pytest.mark.xdist_group("failures"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 CLOSED = {
     "router_failure": "failClosed",
@@ -183,14 +183,18 @@ async def test_a_lost_edge_is_replaced_and_its_leases_expire(
         "open leases", lambda: asyncio.to_thread(lambda: stack.in_flight() >= 8), timeout_s=30
     )
     first.process.kill()
-    await _served_again(client, stack)
-    for task in long:
-        task.cancel()
-    await asyncio.gather(*long, return_exceptions=True)
-    await await_until(
-        "no open lease", lambda: asyncio.to_thread(lambda: stack.in_flight() == 0), timeout_s=30
-    )
-    await asyncio.to_thread(bring_back, stack.edges["closed"], stack)
+    try:
+        await _served_again(client, stack)
+        for task in long:
+            task.cancel()
+        await asyncio.gather(*long, return_exceptions=True)
+        await await_until(
+            "no open lease",
+            lambda: asyncio.to_thread(lambda: stack.in_flight() == 0),
+            timeout_s=30,
+        )
+    finally:
+        await asyncio.to_thread(bring_back, stack.edges["closed"], stack)
 
 
 async def test_a_lost_model_server_is_left_out_and_the_others_serve(stack: WholeStack) -> None:

@@ -14,7 +14,7 @@ from support.whole_stack import GatewaySpec, Replica, WholeStack
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_scheduler.py"
 
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")

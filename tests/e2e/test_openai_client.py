@@ -15,7 +15,7 @@ REQUESTS, CONCURRENCY, ENGINES = 1_000, 32, 6
 # A cache that holds what this much of the trace says, as the ratio is about finding it again.
 CACHE = ("--kv-tokens", "4000000")
 
-pytestmark = [pytest.mark.xdist_group("openai"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,6 @@ MODES = {
     "none": GatewaySpec(ResponseMode.NONE, CompletionSignal.STREAM),
 }
 
-pytestmark = pytest.mark.xdist_group("streams")
-
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:

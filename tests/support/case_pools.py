@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import yaml
 
 from support.metrics_target import EngineState, MetricsTarget
@@ -68,8 +67,7 @@ def case(
         POOLS[name] = CasePool(name, config, list(engines), list(objects), ports)
         test.case_differs = differs  # type: ignore[attr-defined]  # for who reads a failure
         test.case_pool = name  # type: ignore[attr-defined]  # read by the `pool` fixture
-        marked: T = pytest.mark.xdist_group("upstream")(test)
-        return marked
+        return test
 
     return wrap
 

@@ -45,6 +45,13 @@ class EngineState:
         return "\n".join(lines) + "\n"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *args: object) -> None:
+        """A scraper that gave up has closed its end: nothing to tell anybody."""
+
+
 @dataclass
 class MetricsTarget:
     """Serves `/<key>/metrics` for each state put in `states`."""
@@ -71,8 +78,7 @@ class MetricsTarget:
             def log_message(self, *args: object) -> None:
                 """Scrapes are many; nothing is logged."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Page)
         Thread(target=self._server.serve_forever, daemon=True).start()
 
     def url(self, key: str) -> str:

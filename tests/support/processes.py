@@ -58,6 +58,10 @@ class Process:
         if self.alive():
             self._child.send_signal(signal.SIGTERM)
 
+    def wait(self, timeout_s: float) -> int:
+        """The exit status of one that ends by itself."""
+        return self._child.wait(timeout_s)
+
     def pause(self) -> None:
         """Stop it from running, as a hang would."""
         os.killpg(self._child.pid, signal.SIGSTOP)

@@ -56,10 +56,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "datalayer": {
             "MANIFESTS_PATH": folder / "manifests",
             "REDIS_URL": "",
-            # As often as the cases have it, whether the pool is busy or not.
-            "SCRAPE_IDLE_INTERVAL_S": 0.05,
+            # A hundred endpoints are served from one test process, on a machine that may be busy:
+            # not as often as in production, and an answer that comes late is no dead engine.
+            "SCRAPE_INTERVAL_S": 0.25,
+            "SCRAPE_IDLE_INTERVAL_S": 0.25,
+            "UNREADY_AFTER_FAILURES": 1_000,
+            "UNREADY_AFTER_S": 60,
         },
-        "scheduler": {"DEFAULT_POLICY": "upstream"},
+        # The scores are exact for metrics that count as fresh, however long the scrape took.
+        "scheduler": {"DEFAULT_POLICY": "upstream", "METRICS_FRESH_S": 60},
     }
     edges = {
         name: {
