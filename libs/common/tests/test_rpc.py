@@ -315,7 +315,16 @@ def test_addresses_are_a_comma_list_each_taken_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("url", ["", "http://a:1", "a:1", "unix://relative"])
-def test_another_scheme_is_refused_as_a_setting(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["", "http://a:1", "a:1", "unix://relative", "grpc://a", "grpc://a:b", "grpc://a:1,"]
+)
+async def test_what_is_no_address_is_refused_by_the_name_of_its_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="neither"):
         parse_addresses(url)
+    with pytest.raises(SettingsError, match=r"^datalayer_url: "):
+        HookChannel(url, SystemClock(), key="datalayer_url")
+
+
+async def test_a_server_of_a_malformed_address_is_refused_before_it_starts() -> None:
+    with pytest.raises(SettingsError, match=r"^listen_address: "):
+        RpcServer("0.0.0.0", {}, describe=DescribeResponse, ready=lambda: True)

@@ -1,4 +1,5 @@
-"""A whole edge in one process: fake layers on Unix sockets, an in-memory bus, a known pool."""
+"""A whole edge in one process: fake layers on Unix sockets, an in-memory bus, a known pool. And a
+lease book alone, with a bus and a clock of its own, or shared."""
 
 import asyncio
 import contextlib
@@ -13,11 +14,19 @@ import pytest
 from pointsman_common import subjects
 from pointsman_common.clock import SystemClock
 from pointsman_common.contracts import events_pb2, flow_pb2, routing_pb2, scheduling_pb2
+from pointsman_common.contracts.scheduling_pb2 import Picked
 from pointsman_common.endpoint import Endpoint
-from pointsman_common.testing.builders import POOL, a_snapshot, an_endpoint
+from pointsman_common.envelope import EnvelopeStamp
+from pointsman_common.pool_view import PoolView
+from pointsman_common.testing.builders import POOL, a_descriptor, a_snapshot, an_endpoint
 from pointsman_common.testing.in_memory_bus import InMemoryBus
-from pointsman_common.testing.virtual_clock import settle
+from pointsman_common.testing.virtual_clock import VirtualClock, settle
+from pointsman_ext_proc.adapters.lease_book import LeaseBook, LeaseRules
+from pointsman_ext_proc.adapters.request_event_publisher import RequestEventPublisher
 from pointsman_ext_proc.app import Edge, compose
+from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
+from pointsman_ext_proc.core.exchange_events import Destination, Dispatched
+from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
 from pointsman_ext_proc.settings import ExtProcSettings
 from wire import Server
 
@@ -189,3 +198,77 @@ async def start_edge(folder: Path, layers: FakeLayers) -> AsyncIterator[EdgeStar
             return running
 
         yield start
+
+
+# --- lease books ---
+
+
+@dataclass
+class Desk:
+    """A lease book with its bus and clock; `ended` holds what it reported."""
+
+    rules: LeaseRules = field(default_factory=lambda: LeaseRules(pool=POOL))
+    edge: str = "ext-proc/a"
+    bus: InMemoryBus = field(default_factory=InMemoryBus)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+
+    def __post_init__(self) -> None:
+        self.view = PoolView(max_age_s=10.0)
+        self.view.apply_snapshot(a_snapshot([an_endpoint(1), an_endpoint(2)]), 1_000.0)
+        stamp = EnvelopeStamp(self.edge, self.clock)
+        self.publisher = RequestEventPublisher(
+            self.bus, self.clock, stamp, pool=POOL, gather_s=0.002
+        )
+        self.ended: list[tuple[OpenLease, LeaseEnd, float]] = []
+        self.book = LeaseBook(
+            self.bus,
+            self.clock,
+            stamp,
+            self.publisher,
+            EndpointDirectory(self.view, POOL),
+            rules=self.rules,
+            on_ended=lambda *ended: self.ended.append(ended),
+        )
+
+    def open(self, *, stream: bool = True, **descriptor: Any) -> str:
+        lease_id = self.book.new_id()
+        known = a_descriptor(prompt_tokens=100, **descriptor)
+        known.stream = stream
+        dispatched = Dispatched(
+            lease_id=lease_id,
+            descriptor=known,
+            destinations=(Destination("e1", "10.0.0.1:8000"), Destination("e2", "10.0.0.2:8000")),
+            picked=Picked(decision_id="d1", prefill_tokens=40, expected_output_tokens=200),
+        )
+        now = self.clock.monotonic()
+        self.book.open(dispatched, arrived_at=now, request_bytes=5)
+        return lease_id
+
+    def told(self, kind: str) -> list[Any]:
+        """All events of one kind that were told on the bus, by whichever edge."""
+        subject = getattr(subjects, f"request_{kind}")(POOL)
+        messages = [events_pb2.RequestEvents.FromString(raw) for raw in self.bus.sent(subject)]
+        return [event for message in messages for event in getattr(message, kind)]
+
+
+@pytest.fixture
+def new_desk() -> Callable[..., Desk]:
+    """A lease book that does not run."""
+    return Desk
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
+    """A lease book that runs: `await running(rules, edge, bus, clock)`, each at choice."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run(*values: Any) -> Desk:
+        desk = Desk(*values)
+        tasks.append(asyncio.create_task(desk.book.run()))
+        await settle()
+        return desk
+
+    yield run
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
+from pointsman_common.clock import SystemClock
 from pointsman_common.errors import SettingsError
 from pointsman_common.settings_loader import load_settings
-from pointsman_ext_proc.app import exchange_rules, lease_rules, sequence_rules
+from pointsman_common.testing.in_memory_bus import InMemoryBus
+from pointsman_ext_proc.app import compose, exchange_rules, lease_rules, sequence_rules
 from pointsman_ext_proc.core.layer_sequence import Hop
 from pointsman_ext_proc.settings import ExtProcSettings
 
@@ -45,3 +48,23 @@ def test_settings_become_the_rules_of_the_parts() -> None:
     assert rules.timeouts_s[Hop.PICK] == 3.0
     assert exchange_rules(settings).ends_in_access_log
     assert lease_rules(settings).ends_in_access_log
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("listen_address", "0.0.0.0"),
+        ("health_address", "0.0.0.0:9003,0.0.0.0:9004"),
+        ("admin_address", "9090"),
+        ("datalayer_url", "datalayer:9104"),
+        ("router_url", "grpc://router"),
+        ("scheduler_url", "grpc://a:1,http://b:2"),
+    ],
+)
+async def test_an_address_that_is_none_stops_the_start_and_names_its_key(
+    key: str, value: str
+) -> None:
+    given: dict[str, Any] = {key: value}
+    settings = ExtProcSettings(**given)
+    with pytest.raises(SettingsError, match=rf"^{key}: "):
+        compose(settings, InMemoryBus(), SystemClock(), replica="ext-proc/test/1")

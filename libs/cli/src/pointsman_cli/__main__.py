@@ -12,6 +12,7 @@ VERBS = {
     "logs": "show what the parts wrote",
     "down": "stop the stack",
     "smoke": "ask a gateway what a client may ask, and judge the answers",
+    "replay": "run traces through policies and simulated engines, and compare them",
     "envoy-config": "print Envoy's configuration",
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pointsman_common.clock import Clock
 from pointsman_common.errors import SettingsError
+from pointsman_common.rpc_address import checked_address
 from wire import Channel, RpcError, RpcStatus
 
 MAX_MESSAGE_BYTES = 80 << 20
@@ -30,12 +31,13 @@ class HookChannel:
     A call goes to the replica with the fewest open calls; when that one cannot be reached, or stops
     in the middle, the next is tried, as long as the deadline lasts. Each address is tried twice,
     since a name may stand for several replicas. One that failed to answer is tried last for
-    `shun_s` seconds.
+    `shun_s` seconds. `key` names the setting that the URL is from.
     """
 
-    def __init__(self, url: str, clock: Clock, *, shun_s: float = 1.0) -> None:
+    def __init__(self, url: str, clock: Clock, *, key: str = "url", shun_s: float = 1.0) -> None:
+        """Raises SettingsError when the URL is none."""
         self._clock, self._shun_s = clock, shun_s
-        self._replicas = [_Replica(address) for address in parse_addresses(url)]
+        self._replicas = [_Replica(address) for address in parse_addresses(url, key=key)]
         self._turn = 0
 
     async def call(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
@@ -88,18 +90,19 @@ class _Replica:
         self.shunned_until = float("-inf")
 
 
-def parse_addresses(url: str) -> Sequence[str]:
+def parse_addresses(url: str, *, key: str = "url") -> Sequence[str]:
     """The addresses of a comma list of `grpc://host:port` or `unix:///path`, each once.
 
     Raises:
-        SettingsError: another scheme, or nothing.
+        SettingsError: another scheme, no port, or nothing; it names `key`.
     """
     addresses: list[str] = []
     for part in (item.strip() for item in url.split(",")):
         if part.startswith("grpc://"):
-            addresses.append(part.removeprefix("grpc://").rstrip("/"))
+            address = part.removeprefix("grpc://").rstrip("/")
+            addresses.append(checked_address(address, key=key))
         elif part.startswith("unix:///"):
-            addresses.append(part)
+            addresses.append(checked_address(part, key=key))
         else:
-            raise SettingsError("url", f"{part!r} is neither grpc://host:port nor unix:///path")
+            raise SettingsError(key, f"{part!r} is neither grpc://host:port nor unix:///path")
     return list(dict.fromkeys(addresses))

@@ -1,13 +1,30 @@
 """gRPC between processes on asyncio, with messages as bytes.
 
 Knows nothing of what the messages mean: a path such as `/package.Service/Method` and bytes in,
-bytes out. `Server` takes unary and bidirectional handlers, `Channel` calls them. The engine below
-is grpcio's asyncio API; whoever uses this package does not see it.
+bytes out. `Server` takes unary and bidirectional handlers, `Channel` calls them. Two engines carry
+the calls and understand each other: `wire`, an HTTP/2 of our own, and `grpcio`.
 """
 
-from wire.channel import Channel
-from wire.server import BidiStream, Server
+from wire.asyncio_io.backoff import BackoffRules
+from wire.channel import BidiCall, Channel
+from wire.handlers import BidiStream, CallbackStream
+from wire.http2.limits import Limits
+from wire.server import Server
 from wire.status import RpcError, RpcStatus
 from wire.tls import ClientTls, ServerTls
+from wire.transport import Transport
 
-__all__ = ["BidiStream", "Channel", "ClientTls", "RpcError", "RpcStatus", "Server", "ServerTls"]
+__all__ = [
+    "BackoffRules",
+    "BidiCall",
+    "BidiStream",
+    "CallbackStream",
+    "Channel",
+    "ClientTls",
+    "Limits",
+    "RpcError",
+    "RpcStatus",
+    "Server",
+    "ServerTls",
+    "Transport",
+]

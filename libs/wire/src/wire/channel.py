@@ -1,37 +1,31 @@
-"""The calling end: one address, a connection made on first use and made again when lost."""
+"""The calling end: one address, on the engine of choice; a connection is made on use and made
+again when lost."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-import grpc
-import grpc.aio
-
-from wire.address import grpcio_target
-from wire.status import RpcError, RpcStatus
+from wire.asyncio_io.backoff import BackoffRules
+from wire.asyncio_io.channel import WireChannel
+from wire.grpcio_engine.channel import GrpcioChannel
+from wire.http2.limits import Limits
 from wire.tls import ClientTls
+from wire.transport import DEFAULT_TRANSPORT, Transport, check_transport
 
 
-class BidiCall:
+class BidiCall(Protocol):
     """One bidirectional call, seen by its caller."""
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
     async def send(self, message: bytes) -> None:
-        """Send one message.
+        """Send one message; waits while the server's flow-control window is full.
 
         Raises:
             RpcError: the call has ended.
         """
-        try:
-            await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error) from error
 
     async def done_writing(self) -> None:
         """Tell the server that no further message follows."""
-        await self._call.done_writing()
 
     async def receive(self) -> bytes | None:
         """Return the next message, or `None` when the server has ended the call with OK.
@@ -39,61 +33,57 @@ class BidiCall:
         Raises:
             RpcError: the call ended with another status.
         """
-        try:
-            message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error) from error
-        if not isinstance(message, bytes):  # grpcio's end-of-stream mark
-            code = await self._call.code()
-            if code is not grpc.StatusCode.OK:
-                raise RpcError(RpcStatus(code.value[0]), await self._call.details() or "")
-            return None
-        return message
 
-    def cancel(self) -> None:
-        self._call.cancel()
+    def cancel(self) -> None: ...
 
 
 class Channel:
     """Calls to one address (`host:port` or `unix:///path`)."""
 
     def __init__(
-        self, address: str, *, max_message_bytes: int = 4 << 20, tls: ClientTls | None = None
+        self,
+        address: str,
+        *,
+        max_message_bytes: int = 4 << 20,
+        tls: ClientTls | None = None,
+        transport: Transport = DEFAULT_TRANSPORT,
+        limits: Limits | None = None,
+        backoff: BackoffRules | None = None,
+        rng: Random | None = None,
     ) -> None:
-        options: list[tuple[str, Any]] = [
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
-            ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.lb_policy_name", "round_robin"),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        target = grpcio_target(address)
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            if tls.server_name is not None:
-                options.append(("grpc.ssl_target_name_override", tls.server_name))
-            credentials = grpc.ssl_channel_credentials(
-                tls.server_ca, tls.private_key, tls.certificate
-            )
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._methods: dict[str, Any] = {}
+        """`limits`, `backoff` and `rng` (its jitter) are of the wire engine.
 
-    async def unary(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
+        Raises:
+            ValueError: the address is none, or there is no such transport.
+        """
+        check_transport(transport)
+        self._engine: WireChannel | GrpcioChannel
+        if transport == "wire":
+            self._engine = WireChannel(
+                address,
+                max_message_bytes=max_message_bytes,
+                limits=limits or Limits(),
+                tls=tls,
+                backoff=backoff or BackoffRules(),
+                rng=rng or Random(),
+            )
+        else:
+            self._engine = GrpcioChannel(address, max_message_bytes=max_message_bytes, tls=tls)
+
+    def unary(
+        self,
+        path: str,
+        message: bytes,
+        *,
+        timeout_s: float,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, bytes]:
         """Call once. Cancelling the awaiting task cancels the call at the server.
 
         Raises:
             RpcError: any other end than OK; DEADLINE_EXCEEDED after `timeout_s` seconds.
         """
-        method = self._methods.get(path)
-        if method is None:
-            method = self._methods[path] = self._channel.unary_unary(path)
-        try:
-            return bytes(await method(message, timeout=timeout_s))
-        except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error) from error
+        return self._engine.unary(path, message, timeout_s=timeout_s, metadata=metadata)
 
     def bidi(
         self,
@@ -103,12 +93,11 @@ class Channel:
         metadata: Mapping[str, str] | None = None,
     ) -> BidiCall:
         """Open a bidirectional call; `timeout_s` bounds all of it."""
-        pairs = tuple((metadata or {}).items())
-        return BidiCall(self._channel.stream_stream(path)(timeout=timeout_s, metadata=pairs))
+        return self._engine.bidi(path, timeout_s=timeout_s, metadata=metadata)
 
     async def close(self) -> None:
         """Cancel what is open and close the connection."""
-        await self._channel.close()
+        await self._engine.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,7 +109,3 @@ class Channel:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _rpc_error(error: grpc.aio.AioRpcError) -> RpcError:
-    return RpcError(RpcStatus(error.code().value[0]), error.details() or "")

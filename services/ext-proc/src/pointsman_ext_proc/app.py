@@ -91,6 +91,7 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         circuit_failures=settings.circuit_failures,
         circuit_open_s=settings.circuit_open_s,
         admit_retry_s=settings.admit_retry_s,
+        admit_fails_open=settings.flow_controller_failure == "failOpen",
         rng=Random(),
         on_hop=metrics.hop,
     )
@@ -145,7 +146,7 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         ready=ready,
         describe=describe,
     )
-    datalayer = HookChannel(settings.datalayer_url, clock)
+    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
     heartbeat = Heartbeat(
         bus,
         clock,

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
 from pointsman_ext_proc.core.circuit import Circuit
 from pointsman_ext_proc.core.exchange_events import Refused
 from pointsman_ext_proc.core.layer_sequence import Hop
 from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
+from pointsman_ext_proc.histograms import HistogramFamily, HistogramSeries
 
 MAX_NAMES = 1_000
 """Distinct values of a label that clients choose; further ones count as `other`."""
@@ -51,22 +52,22 @@ class _RequestSeries:
     labels: tuple[str, str, str, str]
     requests: Counter
     running: Gauge
-    durations: Histogram
-    request_bytes: Histogram
-    response_bytes: Histogram
-    input: Histogram
-    output: Histogram
-    cached: Histogram
-    ttft_of_streams: Histogram
-    ttft_of_others: Histogram
-    ntpot: Histogram
-    tpot: Histogram
+    durations: HistogramSeries
+    request_bytes: HistogramSeries
+    response_bytes: HistogramSeries
+    input: HistogramSeries
+    output: HistogramSeries
+    cached: HistogramSeries
+    ttft_of_streams: HistogramSeries
+    ttft_of_others: HistogramSeries
+    ntpot: HistogramSeries
+    tpot: HistogramSeries
 
 
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._series: dict[tuple[str, ...], _RequestSeries] = {}
+        self._series: dict[tuple[str, str, str, int], _RequestSeries] = {}
         self._watched: dict[str, Callable[[], int]] = {}
         self._models, self._targets, self._flows = BoundedNames(), BoundedNames(), BoundedNames()
 
@@ -77,9 +78,9 @@ class Metrics:
             return Gauge(name, text, labels, registry=self.registry)
 
         def histogram(
-            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
-        ) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+            name: str, text: str, bounds: tuple[float, ...], labels: tuple[str, ...]
+        ) -> HistogramFamily:
+            return HistogramFamily(name, text, bounds, labels, registry=self.registry)
 
         of_request, m = REQUEST_LABELS, "llm_d_epp_request"
         self._requests = counter(f"{m}_total", "Requests sent to an endpoint", of_request)
@@ -223,10 +224,16 @@ class Metrics:
             self._unguarded.inc()
 
     def _series_of(self, descriptor: RequestDescriptor) -> "_RequestSeries":
+        values = descriptor.model, descriptor.target_model, descriptor.fairness_id
+        series = self._series.get((*values, descriptor.priority))
+        if series is not None:
+            return series
         labels = self._labels(descriptor)
-        series = self._series.get(labels)
+        # By the names that count: a name that became `other` comes here each time.
+        key = (*labels[:3], descriptor.priority)
+        series = self._series.get(key)
         if series is None:
-            series = self._series[labels] = _RequestSeries(
+            series = self._series[key] = _RequestSeries(
                 labels=labels,
                 requests=self._requests.labels(*labels),
                 running=self._running.labels(*labels),

@@ -60,7 +60,8 @@ class ExtProcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     request_timeout_s: PositiveSeconds = 70.0
     """For the three layers together; each hop gets what is left. Keep it under Envoy's timeout."""
     admit_retry_s: Seconds = 2.0
-    """How long every flow controller may be away before a waiting request gives up."""
+    """How long every flow controller may be away before a waiting request gives up. With failOpen
+    this is for requests that were queued when theirs went; others pass at once."""
 
     circuit_failures: PositiveInt = 5
     """Consecutive failures after which a layer is not asked any more."""

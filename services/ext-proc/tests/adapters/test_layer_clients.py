@@ -43,13 +43,16 @@ class Scripted:
     def __init__(self, *outcomes: Message | Exception, takes_s: float = 0.0) -> None:
         self.outcomes, self.calls, self.takes_s = list(outcomes), 0, takes_s
         self.clock: VirtualClock | None = None
+        self.takes: list[float] = []
+        """Of the next calls, in place of `takes_s`."""
         self.timeouts: list[float] = []
 
     async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
         self.calls += 1
         self.timeouts.append(timeout_s)
-        if self.takes_s and self.clock is not None:
-            await self.clock.sleep(self.takes_s)
+        takes_s = self.takes.pop(0) if self.takes else self.takes_s
+        if takes_s and self.clock is not None:
+            await self.clock.sleep(takes_s)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, Exception):
             raise outcome
@@ -112,6 +115,45 @@ async def test_a_long_wait_that_breaks_begins_the_retries_anew() -> None:
     transport = Scripted(away(), away(), away(), ADMITTED, takes_s=20.0)
     reply = await finished_within(clock, clients(transport, clock).call(ADMIT), 90.0)
     assert reply == ADMITTED
+
+
+async def test_failing_open_a_request_that_nobody_takes_does_not_wait() -> None:
+    clock, hops = VirtualClock(), list[str]()
+    transport = Scripted(away(), takes_s=0.05)
+    layers = clients(
+        transport,
+        clock,
+        admit_fails_open=True,
+        on_hop=lambda _, __, outcome: hops.append(outcome),
+    )
+    for _ in range(4):
+        with pytest.raises(LayerUnavailableError):
+            await finished_within(clock, layers.call(ADMIT), 0.2)
+    assert transport.calls == 3
+    assert hops == ["unavailable"] * 3 + ["circuit-open"]
+
+
+async def test_failing_open_too_a_queued_request_outlives_its_flow_controller() -> None:
+    clock = VirtualClock()
+    transport = Scripted(away(), away(), away(), ADMITTED)
+    layers = clients(transport, clock, admit_fails_open=True)
+    transport.takes = [10.0]
+    reply = await finished_within(clock, layers.call(ADMIT), 12.0)
+    assert reply == ADMITTED
+    assert transport.calls == 4
+
+
+async def test_callers_that_go_while_a_layer_is_away_open_its_circuit() -> None:
+    clock, hops = VirtualClock(), list[str]()
+    transport = Scripted(away())
+    layers = clients(transport, clock, on_hop=lambda _, __, outcome: hops.append(outcome))
+    for _ in range(3):
+        task = asyncio.create_task(layers.call(ADMIT))
+        await clock.advance(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert layers.circuits[Hop.ADMIT].is_open
+    assert hops == ["unavailable"] * 3
 
 
 async def test_other_hops_do_not_wait_for_a_layer_that_is_gone() -> None:

@@ -1,100 +1,30 @@
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from pointsman_common import subjects
 from pointsman_common.contracts import events_pb2
-from pointsman_common.contracts.scheduling_pb2 import Picked
 from pointsman_common.envelope import EnvelopeStamp
 from pointsman_common.in_flight import LeaseTable, decode_lease
 from pointsman_common.lease_subscriber import LeaseSubscriber
-from pointsman_common.pool_view import PoolView
 from pointsman_common.testing.builders import (
     POOL,
     a_descriptor,
-    a_snapshot,
-    an_endpoint,
     an_envelope,
 )
 from pointsman_common.testing.in_memory_bus import InMemoryBus
-from pointsman_common.testing.virtual_clock import VirtualClock, settle
-from pointsman_ext_proc.adapters.lease_book import LeaseBook, LeaseRules
-from pointsman_ext_proc.adapters.request_event_publisher import RequestEventPublisher
-from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
-from pointsman_ext_proc.core.exchange_events import Destination, Dispatched, Usage
+from pointsman_common.testing.virtual_clock import settle
+from pointsman_ext_proc.adapters.lease_book import LeaseRules
+from pointsman_ext_proc.core.exchange_events import Usage
 from pointsman_ext_proc.core.logged_end import LoggedEnd
-from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
+from pointsman_ext_proc.core.open_lease import LeaseEnd
 
 FINISHED = LeaseEnd(200, "finished", 10, Usage(7, 10, 3))
 
 
-@dataclass
-class Desk:
-    """A lease book with its bus and clock; `ended` holds what it reported."""
-
-    rules: LeaseRules = field(default_factory=lambda: LeaseRules(pool=POOL))
-    edge: str = "ext-proc/a"
-    bus: InMemoryBus = field(default_factory=InMemoryBus)
-
-    def __post_init__(self) -> None:
-        self.clock = VirtualClock()
-        self.view = PoolView(max_age_s=10.0)
-        self.view.apply_snapshot(a_snapshot([an_endpoint(1), an_endpoint(2)]), 1_000.0)
-        stamp = EnvelopeStamp(self.edge, self.clock)
-        self.publisher = RequestEventPublisher(
-            self.bus, self.clock, stamp, pool=POOL, gather_s=0.002
-        )
-        self.ended: list[tuple[OpenLease, LeaseEnd, float]] = []
-        self.book = LeaseBook(
-            self.bus,
-            self.clock,
-            stamp,
-            self.publisher,
-            EndpointDirectory(self.view, POOL),
-            rules=self.rules,
-            on_ended=lambda *ended: self.ended.append(ended),
-        )
-
-    def open(self, *, stream: bool = True, **descriptor: Any) -> str:
-        lease_id = self.book.new_id()
-        known = a_descriptor(prompt_tokens=100, **descriptor)
-        known.stream = stream
-        dispatched = Dispatched(
-            lease_id=lease_id,
-            descriptor=known,
-            destinations=(Destination("e1", "10.0.0.1:8000"), Destination("e2", "10.0.0.2:8000")),
-            picked=Picked(decision_id="d1", prefill_tokens=40, expected_output_tokens=200),
-        )
-        now = self.clock.monotonic()
-        self.book.open(dispatched, arrived_at=now, request_bytes=5)
-        return lease_id
-
-    def told(self, kind: str) -> list[Any]:
-        subject = getattr(subjects, f"request_{kind}")(POOL)
-        messages = [events_pb2.RequestEvents.FromString(raw) for raw in self.bus.sent(subject)]
-        return [event for message in messages for event in getattr(message, kind)]
-
-
-@pytest.fixture
-async def running() -> AsyncIterator[Any]:
-    tasks: list[asyncio.Task[None]] = []
-
-    async def run(desk: Desk) -> Desk:
-        tasks.append(asyncio.create_task(desk.book.run()))
-        await settle()
-        return desk
-
-    yield run
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def test_a_lease_is_told_of_when_it_opens_serves_and_ends(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     lease_id = desk.open()
     await desk.clock.advance(0.5)
     desk.book.first_chunk(lease_id, streaming=True)
@@ -120,7 +50,7 @@ async def test_a_lease_is_told_of_when_it_opens_serves_and_ends(running: Any) ->
 
 
 async def test_an_answer_in_one_piece_has_no_first_token_signal(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     lease_id = desk.open(stream=False)
     desk.book.first_chunk(lease_id, streaming=False)
     desk.book.end(lease_id, FINISHED)
@@ -130,7 +60,7 @@ async def test_an_answer_in_one_piece_has_no_first_token_signal(running: Any) ->
 
 
 async def test_counts_that_were_not_told_are_absent(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     desk.book.end(desk.open(), LeaseEnd(0, "client-gone"))
     await desk.clock.advance(0.01)
     (finished,) = desk.told("finished")
@@ -138,15 +68,15 @@ async def test_counts_that_were_not_told_are_absent(running: Any) -> None:
     assert not finished.HasField("ttft_ms")
 
 
-def test_ids_are_unique_among_edges_and_tell_nothing() -> None:
-    one, two = Desk().book, Desk().book
+def test_ids_are_unique_among_edges_and_tell_nothing(new_desk: Any) -> None:
+    one, two = new_desk().book, new_desk().book
     ids = [book.new_id() for book in (one, two) for _ in range(2_000)]
     assert len(set(ids)) == 4_000
     assert all(len(lease_id) < 20 and "ext" not in lease_id for lease_id in ids)
 
 
 async def test_a_lease_moves_to_the_endpoint_that_served(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     early, late, same = desk.open(), desk.open(), desk.open()
     desk.book.served(early, "10.0.0.2:8000")
     desk.book.first_chunk(late, streaming=True)
@@ -174,7 +104,7 @@ async def test_a_lease_moves_to_the_endpoint_that_served(running: Any) -> None:
 
 
 async def test_prompt_blocks_travel_once_for_each_endpoint(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     desk.open(block_hashes=[1, 2])
     desk.open(block_hashes=[1, 2, 3])
     await desk.clock.advance(0.01)
@@ -187,7 +117,7 @@ async def test_prompt_blocks_travel_once_for_each_endpoint(running: Any) -> None
 async def test_descriptors_are_sent_where_a_shadow_wants_them_without_the_blocks(
     running: Any,
 ) -> None:
-    desk = await running(Desk(LeaseRules(pool=POOL, publish_descriptors=True)))
+    desk = await running(LeaseRules(pool=POOL, publish_descriptors=True))
     desk.open(block_hashes=[1, 2])
     await desk.clock.advance(0.01)
     (picked,) = desk.told("picked")
@@ -197,7 +127,7 @@ async def test_descriptors_are_sent_where_a_shadow_wants_them_without_the_blocks
 
 
 async def test_a_lease_without_end_is_given_up_as_lost(running: Any) -> None:
-    desk = await running(Desk(LeaseRules(pool=POOL, max_lease_s=60.0)))
+    desk = await running(LeaseRules(pool=POOL, max_lease_s=60.0))
     desk.open()
     await desk.clock.advance(30.0)
     desk.open()
@@ -207,7 +137,7 @@ async def test_a_lease_without_end_is_given_up_as_lost(running: Any) -> None:
 
 
 async def test_beyond_the_limit_the_oldest_lease_is_given_up(running: Any) -> None:
-    desk = await running(Desk(LeaseRules(pool=POOL, max_open=2)))
+    desk = await running(LeaseRules(pool=POOL, max_open=2))
     first, *_ = [desk.open() for _ in range(3)]
     await desk.clock.advance(0.01)
     assert len(desk.book) == 2
@@ -215,7 +145,7 @@ async def test_beyond_the_limit_the_oldest_lease_is_given_up(running: Any) -> No
 
 
 async def test_the_access_log_ends_an_own_lease_with_its_cause(running: Any) -> None:
-    desk = await running(Desk(LeaseRules(pool=POOL, ends_in_access_log=True)))
+    desk = await running(LeaseRules(pool=POOL, ends_in_access_log=True))
     lease_id = desk.open()
     logged = LoggedEnd(lease_id, 503, served="10.0.0.1:8000", connect_failed=True)
     desk.book.ended_in_access_log(logged)
@@ -233,8 +163,8 @@ async def test_any_edge_tells_the_end_that_its_access_log_shows_and_the_owner_cl
 ) -> None:
     bus = InMemoryBus()
     rules = LeaseRules(pool=POOL, ends_in_access_log=True)
-    owner = await running(Desk(rules, "ext-proc/owner", bus))
-    other = await running(Desk(rules, "ext-proc/other", bus))
+    owner = await running(rules, "ext-proc/owner", bus)
+    other = await running(rules, "ext-proc/other", bus)
     lease_id = owner.open()
     other.book.ended_in_access_log(LoggedEnd(lease_id, 200, served="10.0.0.2:8000", duration_s=2.5))
     await other.clock.advance(0.01)
@@ -247,8 +177,8 @@ async def test_any_edge_tells_the_end_that_its_access_log_shows_and_the_owner_cl
 async def test_an_end_that_was_told_already_is_not_told_again(running: Any) -> None:
     bus = InMemoryBus()
     rules = LeaseRules(pool=POOL, ends_in_access_log=True)
-    owner = await running(Desk(rules, "ext-proc/owner", bus))
-    other = await running(Desk(rules, "ext-proc/other", bus))
+    owner = await running(rules, "ext-proc/owner", bus)
+    other = await running(rules, "ext-proc/other", bus)
     lease_id = owner.open()
     owner.book.end(lease_id, LeaseEnd(0, "client-gone"))
     await owner.clock.advance(0.01)
@@ -258,7 +188,7 @@ async def test_an_end_that_was_told_already_is_not_told_again(running: Any) -> N
 
 
 async def test_where_streams_tell_the_end_foreign_log_entries_are_ignored(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     desk.book.ended_in_access_log(LoggedEnd("someone-1", 200))
     await desk.clock.advance(0.01)
     assert desk.told("finished") == []
@@ -267,7 +197,7 @@ async def test_where_streams_tell_the_end_foreign_log_entries_are_ignored(runnin
 async def test_a_request_that_a_layer_counted_and_nobody_sent_is_told_to_end(
     running: Any,
 ) -> None:
-    desk = await running(Desk())
+    desk = await running()
     desk.book.abandon("lease-9", a_descriptor(), http_status=429, cause="finished")
     desk.book.abandon("lease-10", None, http_status=0, cause="client-gone")
     await desk.clock.advance(0.01)
@@ -278,7 +208,7 @@ async def test_a_request_that_a_layer_counted_and_nobody_sent_is_told_to_end(
 
 
 async def test_a_late_reader_is_exact_after_asking_and_stays_so(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     kept, gone = desk.open(), desk.open()
     await desk.clock.advance(0.01)
     table = LeaseTable()
@@ -299,7 +229,7 @@ async def test_a_late_reader_is_exact_after_asking_and_stays_so(running: Any) ->
 
 
 async def test_events_under_load_are_gathered_and_the_first_goes_at_once(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     subject = subjects.request_picked(POOL)
     desk.open()
     await settle()
@@ -314,7 +244,7 @@ async def test_events_under_load_are_gathered_and_the_first_goes_at_once(running
 
 
 async def test_a_burst_is_cut_into_messages_of_a_size_that_the_bus_takes(running: Any) -> None:
-    desk = await running(Desk())
+    desk = await running()
     for _ in range(2_500):
         desk.open()
     await settle()
@@ -322,8 +252,8 @@ async def test_a_burst_is_cut_into_messages_of_a_size_that_the_bus_takes(running
     assert len(desk.told("picked")) == 2_500
 
 
-async def test_draining_hands_everything_over_to_the_bus() -> None:
-    desk = Desk()
+async def test_draining_hands_everything_over_to_the_bus(new_desk: Any) -> None:
+    desk = new_desk()
     desk.book.end(desk.open(), FINISHED)
     await desk.book.drain(1.0)
     assert len(desk.told("finished")) == 1
@@ -333,7 +263,7 @@ async def test_other_edges_ends_are_remembered_to_a_bound(
     running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pointsman_ext_proc.adapters.lease_book.REMEMBERED_ENDS", 10)
-    desk = await running(Desk(LeaseRules(pool=POOL, ends_in_access_log=True)))
+    desk = await running(LeaseRules(pool=POOL, ends_in_access_log=True))
     message = events_pb2.RequestEvents(
         envelope=an_envelope(1, publisher="ext-proc/other"),
         pool=POOL,

@@ -47,7 +47,7 @@ async def main() -> None:
 
     bus = NatsBus(settings.bus_url, clock, name=replica)
     stamp = EnvelopeStamp(replica, clock)
-    datalayer = HookChannel(settings.datalayer_url, clock)
+    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
     view = PoolView(max_age_s=settings.blind_after_s)
     leases = LeaseTable(edge_ttl_s=settings.edge_lease_ttl_s)
 

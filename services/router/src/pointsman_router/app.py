@@ -52,7 +52,7 @@ async def main() -> None:
     hook = RoutingHook(routers, clock, metrics, read_usage=settings.read_usage)
 
     bus = NatsBus(settings.bus_url, clock, name=replica)
-    datalayer = HookChannel(settings.datalayer_url, clock)
+    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
     view = PoolView(max_age_s=float("inf"))
 
     def take_over(pool: str) -> None:

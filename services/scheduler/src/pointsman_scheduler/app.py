@@ -95,7 +95,12 @@ async def main() -> None:
             pools=lambda: tuple(view.pools()),
             gauges=lambda: gauges(view, leases, clock.monotonic()),
         ),
-        PoolSubscriber(bus, clock, view, datalayer=HookChannel(settings.datalayer_url, clock)),
+        PoolSubscriber(
+            bus,
+            clock,
+            view,
+            datalayer=HookChannel(settings.datalayer_url, clock, key="datalayer_url"),
+        ),
         LeaseSubscriber(
             bus,
             clock,

@@ -8,9 +8,6 @@ from prometheus_client.registry import Collector
 
 from pointsman_common.endpoint import Endpoint
 
-MAX_MODELS = 1000
-"""Model names told apart in labels; the others are `other`."""
-
 _SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)
 _RATIO = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -18,7 +15,11 @@ PREFIX_PLUGIN = ("approx-prefix-cache-producer", "approx-prefix-cache-producer")
 
 
 class Metrics:
-    def __init__(self) -> None:
+    """`models` are told apart in labels, the others are `other`; `attempt_series` is the most of
+    the picks counted by model and endpoint."""
+
+    def __init__(self, *, models: int = 1000, attempt_series: int = 10_000) -> None:
+        self._most_models, self._most_series = models, attempt_series
         self.registry = CollectorRegistry()
         self._models: set[str] = set()
         self._attempt_children: dict[tuple[str, str, str], Counter] = {}
@@ -63,26 +64,31 @@ class Metrics:
     def attempt(self, status: str, model: str, endpoint: Endpoint | None) -> None:
         """Count a pick; `status` is success or failure."""
         if model not in self._models:
-            if len(self._models) < MAX_MODELS:
+            if len(self._models) < self._most_models:
                 self._models.add(model)
             else:
                 model = "other"
-        key = (status, model, endpoint.uid if endpoint else "")
+        key = (status, model, endpoint.address if endpoint else "")
         child = self._attempt_children.get(key)
         if child is None:
-            namespace, _, name = (endpoint.name if endpoint else "").partition("/")
-            port = endpoint.address.rpartition(":")[2] if endpoint else ""
-            child = self._attempts.labels(status, model, name, namespace, port)
-            if len(self._attempt_children) >= MAX_MODELS * 10:
-                self._attempt_children.clear()
-            self._attempt_children[key] = child
+            child = self._attempt_children[key] = self._new_attempt(status, model, endpoint)
         child.inc()
 
+    def _new_attempt(self, status: str, model: str, endpoint: Endpoint | None) -> Counter:
+        namespace, _, name = (endpoint.name if endpoint else "").partition("/")
+        port = endpoint.address.rpartition(":")[2] if endpoint else ""
+        if len(self._attempt_children) >= self._most_series:
+            # Endpoints come and go for as long as the service runs: begin anew, as after a restart.
+            self._attempt_children.clear()
+            self._attempts.clear()
+        return self._attempts.labels(status, model, name, namespace, port)
+
     def note_config(self, pool: str, old_hash: str, new_hash: str) -> None:
-        """The configuration in force of a pool changed."""
+        """The configuration in force of a pool changed; no new one: the pool is gone."""
         if old_hash and old_hash != new_hash:
             self.config_in_force.remove(pool, old_hash)
-        self.config_in_force.labels(pool, new_hash).set(1)
+        if new_hash:
+            self.config_in_force.labels(pool, new_hash).set(1)
 
     def collect_with(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Have more series read at each scrape."""

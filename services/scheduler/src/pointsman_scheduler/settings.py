@@ -47,7 +47,8 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What halves that belief, time and again, beyond it; the rest goes to in-flight load."""
 
     prefix_index_max_blocks: PositiveInt = 4_000_000
-    """Entries of one pool's prefix index, all endpoints together; some 250 bytes each."""
+    """Entries of one pool's prefix index, all endpoints together; some 250 bytes each. Fewer are
+    kept in a pool of hundreds of endpoints, where each is larger."""
 
     receipts: Literal["all", "sampled", "off"] = "all"
     """Which decisions publish a receipt."""

@@ -15,7 +15,7 @@ from pointsman_common.pool_view import PoolView
 from pointsman_common.testing.builders import POOL, a_descriptor, a_pool_config, a_snapshot
 from pointsman_scheduler.core.candidates import Candidates
 from pointsman_scheduler.core.endpoint_table import EndpointTable
-from pointsman_scheduler.core.picking import Pick, Picking
+from pointsman_scheduler.core.picking import DEFAULT_LIMITS, Pick, Picking, StateLimits
 from pointsman_scheduler.core.scheduler import Decision, Refusal, Refused
 from pointsman_scheduler.core.scheduling_profile import totals_by_address
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest, request_of
@@ -55,11 +55,22 @@ class Desk:
     """A scheduler with one pool, whose picks are asked for one after the other."""
 
     def __init__(
-        self, endpoints: Iterable[Endpoint], config: str = DEFAULT_CONFIG, *, seed: int = 1
+        self,
+        endpoints: Iterable[Endpoint],
+        config: str = DEFAULT_CONFIG,
+        *,
+        seed: int = 1,
+        limits: StateLimits = DEFAULT_LIMITS,
     ) -> None:
         self.view, self.leases = PoolView(max_age_s=10.0), LeaseTable()
         self.picking = Picking(
-            self.view, self.leases, PLUGINS, config, rng=Random(seed), replica="desk"
+            self.view,
+            self.leases,
+            PLUGINS,
+            config,
+            rng=Random(seed),
+            replica="desk",
+            limits=limits,
         )
         self._sequence = 0
         self.view.apply_config(a_pool_config())
@@ -131,7 +142,7 @@ def candidates_of(
     """Candidates for a plugin alone."""
     table = EndpointTable((leases or LeaseTable()).load, fresh_s=1.0, half_life_s=5.0)
     table.replace(endpoints)
-    return table.candidates(now, np.array(cached or [0] * len(endpoints), dtype=np.int64))
+    return table.candidates(now, np.array(cached or [0] * len(endpoints), dtype=np.float64))
 
 
 def a_request(

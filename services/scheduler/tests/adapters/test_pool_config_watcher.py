@@ -20,6 +20,18 @@ def test_a_published_configuration_is_taken_over() -> None:
     assert metrics.registry.get_sample_value("pointsman_scheduler_config_info", labels) == 1.0
 
 
+def test_a_pool_that_is_gone_leaves_no_series_and_is_read_anew_when_it_is_back() -> None:
+    desk, metrics = Desk([an_endpoint(1)]), Metrics()
+    PoolConfigWatcher(desk.view, desk.picking, metrics)
+    publish(desk, QK, "h2")
+    labels = {"pool": POOL, "config_hash": desk.picking.pools[POOL].config.hash}
+    desk.view.forget(POOL)
+    name = "pointsman_scheduler_config_info"
+    assert metrics.registry.get_sample_value(name, labels) is None
+    publish(desk, QK, "h2")
+    assert metrics.registry.get_sample_value(name, labels) == 1.0
+
+
 def test_a_bad_configuration_is_counted_and_the_old_one_stays() -> None:
     desk, metrics = Desk([an_endpoint(1)]), Metrics()
     PoolConfigWatcher(desk.view, desk.picking, metrics)

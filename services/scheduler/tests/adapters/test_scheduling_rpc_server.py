@@ -1,4 +1,5 @@
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from pointsman_scheduler.adapters.scheduling_rpc_server import PICK, SchedulingH
 from pointsman_scheduler.core.config import COST_CONFIG
 from pointsman_scheduler.metrics import Metrics
 from pointsman_scheduler.settings import SchedulerSettings
-from pointsman_scheduler.testing import Desk
+from pointsman_scheduler.testing import Desk, a_config
 from wire import Channel, RpcError, RpcStatus
 
 
@@ -61,6 +62,14 @@ def test_the_answer_names_endpoints_tokens_and_profile() -> None:
     assert picked.profile == "default"
     assert dict(picked.scores) == {"10.0.0.1:8000": 1.0, "10.0.0.2:8000": 1.0}
     assert picked.decision_id == "desk-1"
+
+
+def test_headers_for_the_client_come_with_the_answer() -> None:
+    assert not a_bench(1).ask().picked.HasField("response_headers")
+    bench = a_bench(1, config=a_config("session-affinity-scorer"))
+    [header] = bench.ask().picked.response_headers.set
+    assert header.key == "x-session-token"
+    assert b64decode(header.value) == b"default/pod-1-rank-0"
 
 
 def test_scores_are_told_only_when_asked() -> None:

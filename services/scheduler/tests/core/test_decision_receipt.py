@@ -41,6 +41,17 @@ def test_it_tells_what_was_seen_scored_and_chosen() -> None:
     assert not receipt.HasField("rejection")
 
 
+def test_a_cost_is_told_in_seconds() -> None:
+    prefill = an_endpoint(1, labels={"llm-d.ai/role": "prefill"})
+    config = a_config("decode-filter", "predicted-latency-cost-scorer")
+    pick = picked(Desk([prefill, an_endpoint(2), an_endpoint(3)], config))
+    _, trace = receipt_of(pick).plugins
+    assert trace.costs_s[0] == 0.0  # filtered out
+    assert min(trace.costs_s[1:]) == pick.predicted_cost_s > 0.0
+    [other] = receipt_of(picked(Desk([an_endpoint(1)], a_config("queue-scorer")))).plugins
+    assert not other.costs_s
+
+
 def test_filters_say_whom_they_kept() -> None:
     endpoints = [an_endpoint(1, labels={"llm-d.ai/role": "prefill"}), an_endpoint(2)]
     receipt = receipt_of(picked(Desk(endpoints, a_config("decode-filter", "queue-scorer"))))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def read(table: EndpointTable, view: PoolView) -> Candidates:
     record = view.get(POOL)
     assert record is not None
     table.refresh(record)
-    return table.candidates(NOW, np.zeros(len(table.endpoints), dtype=np.int64))
+    return table.candidates(NOW, np.zeros(len(table.endpoints)))
 
 
 def test_metrics_are_written_where_they_changed() -> None:
@@ -111,3 +112,39 @@ def test_a_selection_keeps_rows_together() -> None:
     assert chosen.waiting.tolist() == [2]
     assert chosen.cached_blocks.tolist() == [5]
     assert chosen.loras.active("m").tolist() == [True]
+
+
+def test_an_endpoint_known_by_its_address_alone_counts_a_lease_once() -> None:
+    endpoint = replace(an_endpoint(1), uid="10.0.0.1:8000")
+    leases = LeaseTable()
+    leases.reserve(Lease("l1", "edge", POOL, "10.0.0.1:8000", prefill_tokens=5), NOW)
+    candidates = candidates_of([endpoint], leases=leases)
+    assert candidates.requests.tolist() == [1]
+    assert candidates.prefill_tokens.tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("reported", "taken"), [(math.nan, None), (math.inf, None), (-0.5, 0.0), (1.5, 1.5)]
+)
+def test_a_cache_use_that_no_engine_has_does_no_harm(reported: float, taken: float | None) -> None:
+    candidates = candidates_of([an_endpoint(1, kv=reported)])
+    assert candidates.kv[0] == taken or (taken is None and math.isnan(candidates.kv[0]))
+
+
+def test_the_youngest_of_several_metrics_does_not_hide_the_oldest() -> None:
+    candidates = candidates_of([an_endpoint(1, read_at=NOW), an_endpoint(2, read_at=NOW - 6.0)])
+    assert not candidates.all_believed
+    assert candidates.freshness.tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_adapters_of_a_selection_are_those_of_its_endpoints() -> None:
+    endpoints = [
+        an_endpoint(1, active_loras=["a"], max_loras=1),
+        an_endpoint(2, waiting_loras=["a"], max_loras=2),
+        an_endpoint(3),
+    ]
+    chosen = candidates_of(endpoints).select(np.array([True, True, False]))
+    chosen = chosen.select(np.array([False, True]))
+    assert chosen.loras.active("a").tolist() == [False]
+    assert chosen.loras.waiting("a").tolist() == [True]
+    assert chosen.loras.has_free_slot().tolist() == [True]

@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman_common.contract_codec import pack_block_hashes
+from pointsman_common.contract_codec import encode_metrics, pack_block_hashes
 from pointsman_common.contracts.events_pb2 import Lease, RequestFinished, RequestPicked
+from pointsman_common.contracts.pool_pb2 import MetricsUpdate, PoolDelta
+from pointsman_common.endpoint import EndpointMetrics
 from pointsman_common.errors import SettingsError
-from pointsman_common.testing.builders import POOL, an_endpoint
+from pointsman_common.testing.builders import POOL, a_pool_config, an_endpoint, an_envelope
 from pointsman_scheduler.core.config import COST_CONFIG
+from pointsman_scheduler.core.picking import StateLimits
 from pointsman_scheduler.core.scheduler import Refusal
 from pointsman_scheduler.testing import NOW, QK, Desk, a_config, decided, refusal, scores
 
@@ -85,10 +88,10 @@ def test_a_decision_made_again_with_its_seed_is_the_same() -> None:
 
 
 def a_picked(
-    uid: str, hashes: list[int], *, decision: str = "peer-1", first: int = 0
+    uid: str, hashes: list[int], *, lease: str = "p1", decision: str = "peer-1", first: int = 0
 ) -> RequestPicked:
     return RequestPicked(
-        lease=Lease(pool=POOL, endpoint_uid=uid, decision_id=decision),
+        lease=Lease(lease_id=lease, pool=POOL, endpoint_uid=uid, decision_id=decision),
         prompt_block_hashes=pack_block_hashes(hashes),
         first_block=first,
     )
@@ -110,11 +113,52 @@ def test_events_of_what_is_not_known_are_ignored() -> None:
     assert desk.pick(block_hashes=[1, 2]).cached_blocks == 0
 
 
-def test_own_picks_are_not_learnt_twice() -> None:
-    desk = Desk([an_endpoint(1), an_endpoint(2)])
-    desk.pick()
-    desk.picking.learn_pick(a_picked("e2", [1, 2], decision="desk-1"))
+def test_own_picks_are_not_learnt_twice_even_without_a_receipt() -> None:
+    desk = Desk([an_endpoint(1)])
+    desk.pick(lease_id="l1")
+    desk.picking.learn_pick(a_picked("e1", [1, 2], lease="l1", decision=""))
     assert desk.pick(block_hashes=[1, 2]).cached_blocks == 0
+
+
+def test_an_own_pick_that_went_elsewhere_is_learnt_there() -> None:
+    desk = Desk([an_endpoint(1), an_endpoint(2)])
+    uid = desk.where(lease_id="l1")
+    other = "e2" if uid == "e1" else "e1"
+    desk.picking.learn_pick(a_picked(other, [1, 2], lease="l1"))
+    assert desk.where(block_hashes=[1, 2]) == other
+
+
+def test_own_picks_that_no_edge_tells_of_are_forgotten_beyond_a_bound() -> None:
+    desk = Desk([an_endpoint(1)], limits=StateLimits(own_picks=2))
+    for number in range(3):
+        desk.pick(lease_id=f"l{number}")
+    desk.picking.learn_pick(a_picked("e1", [1], lease="l0"))
+    desk.picking.learn_pick(a_picked("e1", [2], lease="l1"))
+    assert desk.pick(block_hashes=[1]).cached_blocks == 1
+    assert desk.pick(block_hashes=[2]).cached_blocks == 0
+
+
+def test_a_pool_that_comes_back_begins_anew() -> None:
+    desk = Desk([an_endpoint(1)], QK)
+    desk.pick(block_hashes=[1, 2])
+    desk.view.forget(POOL)
+    assert not desk.picking.pools
+    desk.view.apply_config(a_pool_config(sequence=5))
+    desk.say([an_endpoint(2)])  # as many changes as before: the same version
+    pick = desk.pick(block_hashes=[1, 2])
+    assert decided(pick).endpoints[0].uid == "e2"
+    assert pick.cached_blocks == 0
+
+
+def test_the_index_follows_the_size_of_a_cache_that_is_reported_late() -> None:
+    unknown = EndpointMetrics(read_at=NOW)
+    desk = Desk([replace(an_endpoint(1), metrics=unknown)], a_config("prefix-cache-scorer"))
+    desk.pick()
+    metrics = EndpointMetrics(block_size_tokens=16, kv_cache_blocks=8, read_at=NOW)
+    update = MetricsUpdate(uid="e1", metrics=encode_metrics(metrics, NOW))
+    desk.view.apply_delta(PoolDelta(envelope=an_envelope(2), pool=POOL, metrics=[update]), NOW)
+    desk.pick(block_hashes=range(10))
+    assert desk.pick(block_hashes=range(10)).cached_blocks == 2  # 128 tokens in blocks of 64
 
 
 def test_broken_block_lists_are_read_as_far_as_they_go() -> None:

@@ -172,3 +172,16 @@ def test_masks_of_every_width_are_read_alike(count: int) -> None:
     for uid in uids:
         index.insert(uid, [5])
     assert index.match([5]).tolist() == [1] * count
+
+
+def test_fewer_entries_are_held_where_many_endpoints_make_each_larger() -> None:
+    few, many = (
+        an_index(*(endpoint(f"e{number}") for number in range(count)), max_blocks=100_000)
+        for count in (10, 4_000)
+    )
+    for index in (few, many):
+        for number in range(10):
+            for prompt in range(120):
+                index.insert(f"e{number}", [prompt])
+    assert len(few) == 10 * 100  # each its capacity
+    assert len(many) == 10 * 7  # a share of 100,000 * 250 / (250 + 533)

@@ -120,15 +120,17 @@ class RequestEvents(_message.Message):
     def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., picked: _Optional[_Iterable[_Union[RequestPicked, _Mapping]]] = ..., serving: _Optional[_Iterable[_Union[RequestServing, _Mapping]]] = ..., finished: _Optional[_Iterable[_Union[RequestFinished, _Mapping]]] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class LeaseQuery(_message.Message):
-    __slots__ = ("envelope", "pool")
+    __slots__ = ("envelope", "pool", "check")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     pool: str
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ...) -> None: ...
+    check: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., check: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LeaseSnapshot(_message.Message):
-    __slots__ = ("envelope", "pool", "leases", "sequences")
+    __slots__ = ("envelope", "pool", "leases", "sequences", "ended")
     class SequencesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -140,11 +142,13 @@ class LeaseSnapshot(_message.Message):
     POOL_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     pool: str
     leases: _containers.RepeatedCompositeFieldContainer[Lease]
     sequences: _containers.ScalarMap[str, int]
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., leases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., sequences: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    ended: _containers.RepeatedCompositeFieldContainer[RequestFinished]
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., leases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., sequences: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Iterable[_Union[RequestFinished, _Mapping]]] = ...) -> None: ...
 
 class LayerHeartbeat(_message.Message):
     __slots__ = ("envelope", "description", "address", "admin_url", "pools", "draining", "open_leases", "gauges")

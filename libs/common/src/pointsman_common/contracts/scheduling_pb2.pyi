@@ -30,7 +30,7 @@ class PickedEndpoint(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Picked(_message.Message):
-    __slots__ = ("endpoints", "headers", "decision_id", "scores", "cached_tokens", "prefill_tokens", "expected_output_tokens", "predicted_ttft_s", "profile")
+    __slots__ = ("endpoints", "headers", "decision_id", "scores", "cached_tokens", "prefill_tokens", "expected_output_tokens", "predicted_ttft_s", "profile", "response_headers")
     class ScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Picked(_message.Message):
     EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_TTFT_S_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
     endpoints: _containers.RepeatedCompositeFieldContainer[PickedEndpoint]
     headers: _layer_pb2.HeaderMutation
     decision_id: str
@@ -56,7 +57,8 @@ class Picked(_message.Message):
     expected_output_tokens: int
     predicted_ttft_s: float
     profile: str
-    def __init__(self, endpoints: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., decision_id: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., cached_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., predicted_ttft_s: _Optional[float] = ..., profile: _Optional[str] = ...) -> None: ...
+    response_headers: _layer_pb2.HeaderMutation
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., decision_id: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., cached_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., predicted_ttft_s: _Optional[float] = ..., profile: _Optional[str] = ..., response_headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ...) -> None: ...
 
 class PickResponse(_message.Message):
     __slots__ = ("picked", "rejection")
@@ -67,20 +69,22 @@ class PickResponse(_message.Message):
     def __init__(self, picked: _Optional[_Union[Picked, _Mapping]] = ..., rejection: _Optional[_Union[_layer_pb2.Rejection, _Mapping]] = ...) -> None: ...
 
 class PluginTrace(_message.Message):
-    __slots__ = ("profile", "plugin", "type", "weight", "scores", "kept")
+    __slots__ = ("profile", "plugin", "type", "weight", "scores", "kept", "costs_s")
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     PLUGIN_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    COSTS_S_FIELD_NUMBER: _ClassVar[int]
     profile: str
     plugin: str
     type: str
     weight: float
     scores: _containers.RepeatedScalarFieldContainer[float]
     kept: _containers.RepeatedScalarFieldContainer[bool]
-    def __init__(self, profile: _Optional[str] = ..., plugin: _Optional[str] = ..., type: _Optional[str] = ..., weight: _Optional[float] = ..., scores: _Optional[_Iterable[float]] = ..., kept: _Optional[_Iterable[bool]] = ...) -> None: ...
+    costs_s: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, profile: _Optional[str] = ..., plugin: _Optional[str] = ..., type: _Optional[str] = ..., weight: _Optional[float] = ..., scores: _Optional[_Iterable[float]] = ..., kept: _Optional[_Iterable[bool]] = ..., costs_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CandidateView(_message.Message):
     __slots__ = ("uid", "address", "metrics_age_ms", "waiting_requests", "running_requests", "kv_cache_utilization", "in_flight_requests", "in_flight_tokens", "cached_blocks", "total_score")

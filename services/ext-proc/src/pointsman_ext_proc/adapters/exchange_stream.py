@@ -81,7 +81,8 @@ class ExchangeStream:
             await self._fail()
         finally:
             # Nothing, when the end was told of already or is left to the access log.
-            self._note(self._exchange.handle(Cancelled()))
+            for action in self._exchange.handle(Cancelled()):
+                self._note(action)
 
     async def _run(self) -> None:
         is_first = True
@@ -107,7 +108,7 @@ class ExchangeStream:
             elif isinstance(action, EndStream):
                 return False
             else:
-                self._note([action])
+                self._note(action)
         return True
 
     async def _ask_layers(self, request: CallLayers) -> Dispatched | Refused:
@@ -131,30 +132,25 @@ class ExchangeStream:
             else:
                 return step
 
-    def _note(self, actions: list[Action]) -> None:
-        """Tell the rest of the edge; replies are left out, for there is nobody to read them."""
+    def _note(self, action: Action) -> None:
+        """Tell the rest of the edge; a reply is left out, for there is nobody to read it."""
         leases = self._parts.leases
-        for action in actions:
-            match action:
-                case LeaseOpened(dispatched=dispatched, request_bytes=request_bytes):
-                    leases.open(
-                        dispatched, arrived_at=self._arrived_at, request_bytes=request_bytes
-                    )
-                case FirstChunk(streaming=streaming):
-                    leases.first_chunk(self._lease_id, streaming=streaming)
-                case LeaseServed(address=address):
-                    leases.served(self._lease_id, address)
-                case AnswerEnded():
-                    leases.end(
-                        self._lease_id,
-                        LeaseEnd(
-                            action.http_status, action.cause, action.response_bytes, action.usage
-                        ),
-                    )
-                case Unrouted(refused=refused):
-                    self._unrouted(refused)
-                case _:
-                    pass
+        match action:
+            case LeaseOpened(dispatched=dispatched, request_bytes=request_bytes):
+                leases.open(dispatched, arrived_at=self._arrived_at, request_bytes=request_bytes)
+            case FirstChunk(streaming=streaming):
+                leases.first_chunk(self._lease_id, streaming=streaming)
+            case LeaseServed(address=address):
+                leases.served(self._lease_id, address)
+            case AnswerEnded():
+                leases.end(
+                    self._lease_id,
+                    LeaseEnd(action.http_status, action.cause, action.response_bytes, action.usage),
+                )
+            case Unrouted(refused=refused):
+                self._unrouted(refused)
+            case _:
+                pass
 
     def _unrouted(self, refused: Refused | None) -> None:
         if refused is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pointsman_common.clock import Clock
 from pointsman_common.errors import SettingsError
+from pointsman_common.rpc_address import checked_address, listen_addresses
 from pointsman_common.structured_log import get_logger
 from pointsman_ext_proc.adapters.access_log_server import AccessLogServer
 from pointsman_ext_proc.adapters.envoy_messages import PROCESS, STREAM_ACCESS_LOGS
@@ -36,8 +37,9 @@ class ExtProcServer:
         tls: ServerTls | None = None,
         on_streams: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._addresses = [item.strip() for item in addresses.split(",")]
-        self._health_address = health_address
+        """Raises SettingsError, naming the setting, when an address is none."""
+        self._addresses = listen_addresses(addresses)
+        self._health_address = checked_address(health_address, key="health_address")
         self._parts, self._access_log, self._health = parts, access_log, health
         self._clock, self._drain_delay_s, self._on_streams = clock, drain_delay_s, on_streams
         self._streams = 0

@@ -15,14 +15,14 @@ import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from pointsman_common.backoff import retry_delay_s
 from pointsman_common.clock import Clock
 from pointsman_common.contracts import flow_pb2, routing_pb2, scheduling_pb2
 from pointsman_common.contracts.layer_pb2 import DescribeRequest, DescribeResponse
-from pointsman_common.errors import LayerFailedError, LayerUnavailableError, SettingsError
+from pointsman_common.errors import LayerFailedError, LayerUnavailableError
 from pointsman_common.rpc_channel import HookChannel, RpcFailed
 from pointsman_common.rpc_server import DESCRIBE
 from pointsman_common.structured_log import get_logger
+from pointsman_ext_proc.core.admit_retries import AdmitRetries
 from pointsman_ext_proc.core.circuit import Circuit
 from pointsman_ext_proc.core.layer_sequence import Call, Hop
 from wire import RpcStatus
@@ -158,7 +158,11 @@ class HttpTransport:
 
 class LayerClients:
     """Carries out the calls of a LayerSequence. `on_hop` sees each call's layer, seconds and
-    outcome: ok, unavailable, timeout, error, circuit-open or cancelled."""
+    outcome: ok, unavailable, timeout, error, circuit-open or cancelled.
+
+    A request that found a layer away counts once for its circuit, whether it gave up or its caller
+    went while it was asking again.
+    """
 
     def __init__(
         self,
@@ -169,10 +173,12 @@ class LayerClients:
         circuit_open_s: float,
         admit_retry_s: float,
         rng: Random,
+        admit_fails_open: bool = False,
         on_hop: Callable[[Hop, float, str], None] = lambda *_: None,
     ) -> None:
         self._transports, self._clock, self._rng = transports, clock, rng
-        self._admit_retry_s, self._on_hop = admit_retry_s, on_hop
+        self._admit_retry_s, self._admit_fails_open = admit_retry_s, admit_fails_open
+        self._on_hop = on_hop
         self.circuits = {
             hop: Circuit(failures=circuit_failures, open_s=circuit_open_s) for hop in Hop
         }
@@ -184,9 +190,15 @@ class LayerClients:
         if not circuit.allows(started_at):
             self._on_hop(hop, 0.0, "circuit-open")
             raise LayerUnavailableError(hop.value, "it kept failing and is not asked for a while")
+        retries: AdmitRetries | None = None
         outcome = "cancelled"
         try:
-            reply = await self._call(call, started_at)
+            if hop is Hop.ADMIT:
+                retries = self._admit_retries()
+                reply = await self._admit(call, started_at, retries)
+            else:
+                transport = self._transports[hop]
+                reply = await transport.call(hop, call.message, timeout_s=call.timeout_s)
             outcome = "ok"
             circuit.succeeded()
             return reply
@@ -194,26 +206,34 @@ class LayerClients:
             outcome = "error"
             circuit.succeeded()  # it is there and answers: the next request may fare better
             raise
-        except LayerUnavailableError as error:
-            outcome = "timeout" if isinstance(error, LayerTimeoutError) else "unavailable"
-            circuit.failed(self._clock.monotonic())
+        except LayerTimeoutError:
+            outcome = "timeout"
+            raise
+        except LayerUnavailableError:
+            outcome = "unavailable"
             raise
         finally:
-            if outcome == "cancelled":
+            now = self._clock.monotonic()
+            if outcome == "cancelled" and retries is not None and retries.failed:
+                outcome = "unavailable"
+            if outcome in ("timeout", "unavailable"):
+                circuit.failed(now)
+            elif outcome == "cancelled":
                 circuit.abandoned()
-            self._on_hop(hop, self._clock.monotonic() - started_at, outcome)
+            self._on_hop(hop, now - started_at, outcome)
 
     async def close(self) -> None:
         for transport in self._transports.values():
             await transport.close()
 
-    async def _call(self, call: Call, started_at: float) -> Message:
+    def _admit_retries(self) -> AdmitRetries:
+        return AdmitRetries(
+            retry_s=self._admit_retry_s, fails_open=self._admit_fails_open, rng=self._rng
+        )
+
+    async def _admit(self, call: Call, started_at: float, retries: AdmitRetries) -> Message:
         transport = self._transports[call.hop]
-        if call.hop is not Hop.ADMIT:
-            return await transport.call(call.hop, call.message, timeout_s=call.timeout_s)
-        # A queued request outlives its flow controller: it queues again at another one, with the
-        # time of its arrival, as long as one is back within `admit_retry_s`.
-        ends_at, attempt, away_since = started_at + call.timeout_s, 0, None
+        ends_at = started_at + call.timeout_s
         while True:
             asked_at = self._clock.monotonic()
             try:
@@ -224,13 +244,10 @@ class LayerClients:
                 raise
             except LayerUnavailableError:
                 now = self._clock.monotonic()
-                if away_since is None or now - asked_at > self._admit_retry_s:
-                    away_since, attempt = now, 0
-                delay = retry_delay_s(attempt, self._rng, first_s=0.01, longest_s=0.25)
-                attempt += 1
-                if now + delay > min(ends_at, away_since + self._admit_retry_s):
+                delay_s = retries.delay_s(asked_at=asked_at, now=now, ends_at=ends_at)
+                if delay_s is None:
                     raise
-                await self._clock.sleep(delay)
+            await self._clock.sleep(delay_s)
 
 
 class CapabilityWatch:
@@ -265,10 +282,7 @@ def transport_for(url: str, clock: Clock, *, key: str) -> LayerTransport:
         # The deadline is the hop's; a proxy of the environment has no place between layers.
         client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113
         return HttpTransport(parts, client)
-    try:
-        return GrpcTransport(HookChannel(url, clock))
-    except SettingsError as error:
-        raise SettingsError(key, error.why) from error
+    return GrpcTransport(HookChannel(url, clock, key=key))
 
 
 def _layer_error(

@@ -1,24 +1,27 @@
 """The leases that this edge owns: opens and closes them, tells the bus, answers who asks for them.
 
 A lease ends by its stream, by the gateway's access log (which may reach another edge, that then
-tells of it), or after `max_lease_s`, as lost. Everything here is synchronous: nothing on a
-request's path waits for the bus.
+tells of it: see missed_ends.py), or after `max_lease_s`, as lost. Everything here is synchronous:
+nothing on a request's path waits for the bus.
 """
 
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
+
+from google.protobuf.message import DecodeError
 
 from pointsman_common import subjects
 from pointsman_common.bus import Bus
 from pointsman_common.clock import Clock
-from pointsman_common.contract_codec import pack_block_hashes, unpack_block_hashes
+from pointsman_common.contract_codec import unpack_block_hashes
 from pointsman_common.contracts import events_pb2
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
-from pointsman_common.contracts.scheduling_pb2 import PickedEndpoint
 from pointsman_common.envelope import EnvelopeStamp
+from pointsman_ext_proc.adapters.missed_ends import MOST_ASKED, MissedEnds
 from pointsman_ext_proc.adapters.request_event_publisher import RequestEventPublisher
 from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
 from pointsman_ext_proc.core.exchange_events import Dispatched
@@ -30,12 +33,12 @@ from pointsman_ext_proc.core.open_lease import (
     milliseconds,
 )
 from pointsman_ext_proc.core.published_blocks import PublishedBlocks
+from pointsman_ext_proc.core.told_ends import ToldEnds
 
 SWEEP_S = 1.0
 REMEMBERED_ENDS = 65_536
-"""Ends of other edges' leases that were told by somebody already."""
-
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+REMEMBER_ENDS_S = 600.0
+"""Ends of other edges' leases: not told twice, and told again to an owner that missed its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,15 @@ class LeaseBook:
         self._publisher, self._directory, self._rules = publisher, directory, rules
         self._on_opened, self._on_ended = on_opened, on_ended
         self._open: OrderedDict[str, OpenLease] = OrderedDict()
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._told = ToldEnds(most=REMEMBERED_ENDS, keep_s=REMEMBER_ENDS_S)
+        self._missed = MissedEnds(
+            bus,
+            clock,
+            stamp,
+            pool=rules.pool,
+            opened_before=self._opened_before,
+            close=self._end_missed,
+        )
         self._blocks = PublishedBlocks(period_s=rules.republish_blocks_s)
         self._prefix = f"{secrets.token_hex(5)}-"
         self._count = 0
@@ -80,7 +91,7 @@ class LeaseBook:
     def new_id(self) -> str:
         """Unique among all edges, and telling nothing."""
         self._count += 1
-        return self._prefix + _base36(self._count)
+        return f"{self._prefix}{self._count:x}"
 
     def open(self, dispatched: Dispatched, *, arrived_at: float, request_bytes: int) -> OpenLease:
         """The request goes to its endpoint now. `arrived_at` is in monotonic seconds."""
@@ -124,9 +135,7 @@ class LeaseBook:
     def end(self, lease_id: str, end: LeaseEnd) -> None:
         lease = self._open.pop(lease_id, None)
         if lease is not None:
-            now = self._clock.monotonic()
-            self._publisher.finished(finished_event(lease, end, now))
-            self._on_ended(lease, end, now)
+            self._tell_end(lease, end, self._clock.monotonic())
 
     def abandon(
         self, lease_id: str, descriptor: RequestDescriptor | None, *, http_status: int, cause: str
@@ -159,26 +168,28 @@ class LeaseBook:
         if is_ours or logged.lease_id in self._told or not self._rules.ends_in_access_log:
             return  # told already: by its stream, or by its owner's
         endpoint = self._directory.find(logged.served)
-        self._publisher.finished(
-            events_pb2.RequestFinished(
-                lease_id=logged.lease_id,
-                endpoint_uid="" if endpoint is None else endpoint.uid,
-                endpoint_address=logged.served,
-                http_status=logged.http_status,
-                duration_ms=milliseconds(logged.duration_s),
-                cause=logged.cause,
-            )
+        event = events_pb2.RequestFinished(
+            lease_id=logged.lease_id,
+            endpoint_uid="" if endpoint is None else endpoint.uid,
+            endpoint_address=logged.served,
+            http_status=logged.http_status,
+            duration_ms=milliseconds(logged.duration_s),
+            cause=logged.cause,
         )
+        self._told.add(event, self._clock.monotonic())
+        self._publisher.finished(event)
 
     async def run(self) -> None:
         pool = self._rules.pool
-        ends = [self._bus.respond(subjects.leases_query(pool), self._snapshot)]
+        ends = [self._bus.respond(subjects.leases_query(pool), self._answer)]
         if self._rules.ends_in_access_log:
             ends.append(self._bus.subscribe(subjects.request_finished(pool), self._on_finished))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run())
                 group.create_task(self._sweep())
+                if self._rules.ends_in_access_log:
+                    group.create_task(self._missed.run())
         finally:
             for end in ends:
                 end()
@@ -191,7 +202,9 @@ class LeaseBook:
     async def _sweep(self) -> None:
         while True:
             await self._clock.sleep(SWEEP_S)
-            too_old = self._clock.monotonic() - self._rules.max_lease_s
+            now = self._clock.monotonic()
+            self._told.expire(now)
+            too_old = now - self._rules.max_lease_s
             while self._open:
                 oldest = next(iter(self._open.values()))
                 if oldest.opened_at > too_old:
@@ -201,23 +214,38 @@ class LeaseBook:
     def _give_up(self, lease: OpenLease) -> None:
         self.end(lease.lease_id, LeaseEnd(0, "lost"))
 
+    def _tell_end(self, lease: OpenLease, end: LeaseEnd, at: float) -> None:
+        self._publisher.finished(finished_event(lease, end, at))
+        self._on_ended(lease, end, at)
+
+    def _opened_before(self, moment: float) -> Sequence[str]:
+        older = takewhile(lambda lease: lease.opened_at <= moment, self._open.values())
+        return [lease.lease_id for lease in islice(older, MOST_ASKED)]
+
+    def _end_missed(self, event: events_pb2.RequestFinished) -> None:
+        lease = self._open.pop(event.lease_id, None)
+        if lease is None:
+            return
+        now = self._clock.monotonic()
+        at = min(now, lease.opened_at + event.duration_ms / 1e3) if event.duration_ms else now
+        # Told again: others may have missed it as well, and were confirmed in it by our answers.
+        self._tell_end(lease, LeaseEnd(event.http_status, event.cause), at)
+
     def _picked_event(self, lease: OpenLease, now: float) -> events_pb2.RequestPicked:
         descriptor = lease.descriptor
         event = events_pb2.RequestPicked(
             lease=lease.as_message(edge=self._stamp.publisher, pool=self._rules.pool, now=now),
             block_tokens=descriptor.block_tokens,
-            fallbacks=(
-                PickedEndpoint(uid=item.uid, address=item.address)
-                for item in lease.dispatched.destinations[1:]
-            ),
             unscheduled=lease.dispatched.unscheduled,
         )
+        for item in lease.dispatched.destinations[1:]:
+            event.fallbacks.add(uid=item.uid, address=item.address)
         packed = descriptor.prompt_block_hashes
         if packed and len(packed) % 8 == 0:
             hashes = unpack_block_hashes(packed)
             first = self._blocks.first_new(lease.uid or lease.address, hashes, now)
             event.first_block = first
-            event.prompt_block_hashes = pack_block_hashes(hashes[first:])
+            event.prompt_block_hashes = packed[8 * first :]
         if self._rules.publish_descriptors:
             event.descriptor.CopyFrom(descriptor)
             event.descriptor.ClearField("prompt_block_hashes")
@@ -250,17 +278,32 @@ class LeaseBook:
         message = events_pb2.RequestEvents.FromString(payload)
         if message.envelope.publisher == self._stamp.publisher:
             return
+        self._missed.follow(message.envelope)
         now = self._clock.monotonic()
         for event in message.finished:
             lease = self._open.pop(event.lease_id, None)
             if lease is not None:  # everybody heard of its end already
                 self._on_ended(lease, LeaseEnd(event.http_status, event.cause), now)
             elif not event.lease_id.startswith(self._prefix):
-                self._told[event.lease_id] = None
-                if len(self._told) > REMEMBERED_ENDS:
-                    self._told.popitem(last=False)
+                self._told.add(event, now)
 
-    def _snapshot(self, subject: str, _: bytes) -> bytes:
+    def _answer(self, subject: str, payload: bytes) -> bytes | None:
+        try:
+            query = events_pb2.LeaseQuery.FromString(payload)
+        except DecodeError:
+            query = events_pb2.LeaseQuery()
+        if not query.check:
+            return self._snapshot(subject)
+        if query.envelope.publisher == self._stamp.publisher:
+            return None
+        answer = events_pb2.LeaseSnapshot(
+            envelope=self._stamp.next(subject),
+            pool=self._rules.pool,
+            ended=self._told.among(query.check),
+        )
+        return answer.SerializeToString()
+
+    def _snapshot(self, subject: str) -> bytes:
         # What was not sent yet is sent first, so that the sequences and the leases agree.
         self._publisher.flush()
         now = self._clock.monotonic()
@@ -274,11 +317,3 @@ class LeaseBook:
             sequences=self._publisher.sequences(),
         )
         return snapshot.SerializeToString()
-
-
-def _base36(number: int) -> str:
-    text = ""
-    while number:
-        number, digit = divmod(number, 36)
-        text = _DIGITS[digit] + text
-    return text or "0"

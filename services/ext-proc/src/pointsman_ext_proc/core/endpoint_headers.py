@@ -62,7 +62,7 @@ def header(headers: Headers, name: str) -> str | None:
 
 def destination_value(destinations: Iterable[Destination]) -> str:
     """`ip:port[,ip:port…]`, primary first."""
-    return ",".join(destination.address for destination in destinations)
+    return ",".join([destination.address for destination in destinations])
 
 
 def request_edit(
@@ -79,15 +79,16 @@ def request_edit(
         edits.append(("Content-Length", b"%d" % content_length))
     if made_up_request_id:
         edits.append((REQUEST_ID, made_up_request_id.encode()))
-    edits += (
-        (name, value) for name, value in dispatched.set_headers if name not in _OWNED_BY_THE_EDGE
-    )
+    edits += [item for item in dispatched.set_headers if item[0] not in _OWNED_BY_THE_EDGE]
     is_set = {name for name, _ in edits}
-    unwanted: dict[str, None] = dict.fromkeys(_ALWAYS_REMOVED)
-    unwanted.update((name, None) for name, _ in client if name in CONTROL_HEADERS)
-    unwanted.update(
-        (name, None)
-        for name in dispatched.remove_headers
-        if name not in _CLOSED_TO_REMOVAL and not name.startswith(":")
-    )
-    return HeaderEdit(tuple(edits), tuple(name for name in unwanted if name not in is_set))
+    unwanted = [
+        *_ALWAYS_REMOVED,
+        *[name for name, _ in client if name in CONTROL_HEADERS],
+        *[
+            name
+            for name in dispatched.remove_headers
+            if name not in _CLOSED_TO_REMOVAL and not name.startswith(":")
+        ],
+    ]
+    removed = [name for name in dict.fromkeys(unwanted) if name not in is_set]
+    return HeaderEdit(tuple(edits), tuple(removed))

@@ -95,7 +95,8 @@ class Exchange:
         return self._of_lease(self._answer().take_headers(event))
 
     def _response_body(self, event: ResponseBody) -> list[Action]:
-        return self._of_lease(self._answer().take_body(event))
+        actions = self._answer().take_body(event)
+        return actions if self._leased else self._of_lease(actions)
 
     def _response_trailers(self, _: ResponseTrailers) -> list[Action]:
         return self._of_lease(self._answer().take_trailers())

@@ -11,13 +11,14 @@ call itself: it says which one is next and is told how it ended.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
+import msgspec
 from google.protobuf.message import Message
 
 from pointsman_common.contract_codec import encode_endpoint
 from pointsman_common.contracts import flow_pb2, routing_pb2, scheduling_pb2
-from pointsman_common.contracts.layer_pb2 import HeaderMutation, HeaderValue, Rejection
+from pointsman_common.contracts.layer_pb2 import HeaderMutation, Rejection
 from pointsman_common.contracts.routing_pb2 import EndpointSubset
 from pointsman_common.deadline import Deadline
 from pointsman_common.error_mapping import REJECTED_NO_ENDPOINTS, rejection, rejection_of
@@ -44,7 +45,7 @@ RECHECK_S = 0.05
 """An endpoint may be known to a scheduler an instant before the edge hears of it."""
 
 
-class Hop(Enum):
+class Hop(StrEnum):
     """The layer's name, as in messages and metrics."""
 
     ROUTE = "router"
@@ -52,8 +53,7 @@ class Hop(Enum):
     PICK = "scheduler"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """Ask a layer; come back with `answered` or `failed`."""
 
     hop: Hop
@@ -61,8 +61,7 @@ class Call:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """Come back with `resumed` after this time."""
 
     seconds: float
@@ -123,16 +122,16 @@ class LayerSequence:
         message = routing_pb2.RouteRequest(
             request_id=request.request_id,
             pool=self._rules.pool,
-            headers=(
-                HeaderValue(key=name, value=value)
-                for name, value in request.headers
-                if name not in NOT_FROM_CLIENTS
-            ),
             body=request.body,
             bodiless=request.bodiless,
             subset=_subset(request.subset),
             arrived_at=self._arrived_at,
         )
+        for name, value in request.headers:
+            if name not in NOT_FROM_CLIENTS:
+                # In place: made apart, each would be copied, which takes three times as long.
+                header_value = message.headers.add()
+                header_value.key, header_value.value = name, value
         return self._call(Hop.ROUTE, message, now)
 
     def answered(self, reply: Message, now: float) -> Step:
@@ -221,13 +220,13 @@ class LayerSequence:
             return self._refuse(reply.rejection)
         if result is None or not reply.picked.endpoints:
             return self._broken("it answered neither an endpoint nor a rejection", now)
-        destinations = tuple(
+        destinations = [
             found
             for endpoint in reply.picked.endpoints
             if (found := self._destination(endpoint)) is not None
-        )
+        ]
         if destinations:
-            return self._dispatch(destinations, reply.picked)
+            return self._dispatch(tuple(destinations), reply.picked)
         if not self._rechecked:
             self._rechecked = True
             return Pause(RECHECK_S)
@@ -235,12 +234,13 @@ class LayerSequence:
 
     def _destination(self, picked: scheduling_pb2.PickedEndpoint) -> Destination | None:
         directory = self._shared.directory
-        if not directory.known:
-            # Nothing to check against but the form, which keeps other headers out of the value.
-            well_formed = _ADDRESS.fullmatch(picked.address)
-            return Destination(picked.uid, picked.address) if well_formed else None
         endpoint = directory.find(picked.address)
-        return None if endpoint is None else Destination(endpoint.uid, endpoint.address)
+        if endpoint is not None:
+            return Destination(endpoint.uid, endpoint.address)
+        # Nothing to check against but the form, which keeps other headers out of the value.
+        if not directory.known and _ADDRESS.fullmatch(picked.address):
+            return Destination(picked.uid, picked.address)
+        return None
 
     def _pick_as_last_resort(self) -> Step:
         destinations = self._shared.last_resort.pick(self._shared.directory.ready(self._subset))
@@ -302,4 +302,4 @@ def _subset(subset: tuple[str, ...] | None) -> EndpointSubset | None:
 
 
 def _to_set(mutation: HeaderMutation) -> Headers:
-    return tuple((item.key.lower(), item.value) for item in mutation.set)
+    return tuple([(item.key.lower(), item.value) for item in mutation.set])

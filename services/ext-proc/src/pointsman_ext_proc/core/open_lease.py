@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from pointsman_common.contracts import events_pb2
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
 from pointsman_ext_proc.core.exchange_events import Dispatched, Usage
@@ -58,8 +60,7 @@ class OpenLease:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseEnd:
+class LeaseEnd(msgspec.Struct, frozen=True):
     http_status: int
     """0: there was no answer."""
     cause: str

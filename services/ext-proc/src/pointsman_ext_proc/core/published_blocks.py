@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+_NONE: frozenset[int] = frozenset()
+
 
 class PublishedBlocks:
     """What was told is forgotten after one to two periods: those who started later hear it again.
@@ -21,7 +23,7 @@ class PublishedBlocks:
             self._old, self._young, self._count = self._young, {}, 0
             self._turned_at = now
         young = self._young.setdefault(endpoint, set())
-        old = self._old.get(endpoint, frozenset[int]())
+        old = self._old.get(endpoint, _NONE)
         told = 0
         for block in hashes:
             if block not in young and block not in old:

@@ -76,7 +76,7 @@ class ResponsePhase:
         self._streaming = False
         self._first_due = True
         self._echoes = False
-        """Chunks are passed on and nothing else."""
+        """Chunks are passed on as they are; the reader may listen."""
         self._held: list[bytes] = []
         self._held_length = 0
 
@@ -102,6 +102,8 @@ class ResponsePhase:
         body = event.body
         self._length += len(body)
         if self._echoes and not event.end_of_stream and len(body) <= MAX_PIECE_BYTES:
+            if self._reader is not None:
+                self._reader.feed(body)
             return [ResponseBodyPiece(body, False)]
         if self.state in (ResponseState.LEFT, ResponseState.DONE):
             return []
@@ -117,9 +119,9 @@ class ResponsePhase:
             self.state = ResponseState.LEFT
             actions.append(EndStream())
         else:
-            idle = self._reader is None or self._reader.idle
             passing = self.state is ResponseState.PASSING
-            self._echoes = self._duplex and passing and idle and not self._first_due
+            settled = not self._restores and not self._first_due
+            self._echoes = self._duplex and passing and settled
         return actions
 
     def take_trailers(self) -> list[Action]:

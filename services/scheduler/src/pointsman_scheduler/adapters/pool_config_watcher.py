@@ -20,7 +20,11 @@ class PoolConfigWatcher:
 
     def _on_change(self, pool: str) -> None:
         record = self._view.get(pool)
-        if record is None or self._seen.get(pool) is record.config:
+        if record is None:
+            self._seen.pop(pool, None)
+            self._metrics.note_config(pool, self._hashes.pop(pool, ""), "")
+            return
+        if self._seen.get(pool) is record.config:
             return
         self._seen[pool] = record.config
         try:

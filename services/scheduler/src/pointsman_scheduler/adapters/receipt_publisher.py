@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 
 from pointsman_common import subjects
 from pointsman_common.bus import Bus
@@ -68,8 +69,11 @@ class ReceiptPublisher:
     def _publish_some(self) -> None:
         for _ in range(min(_AT_A_TIME, len(self._waiting))):
             draft, decided_at = self._waiting.popleft()
-            subject = subjects.decision(draft.pick.descriptor.pool)
+            subject = _subject(draft.pick.descriptor.pool)
             receipt = build_receipt(
                 draft, envelope=self._stamp.next(subject), decided_at=decided_at
             )
             self._bus.publish(subject, receipt.SerializeToString())
+
+
+_subject = lru_cache(maxsize=1024)(subjects.decision)

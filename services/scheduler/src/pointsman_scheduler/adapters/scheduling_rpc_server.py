@@ -3,15 +3,17 @@
 Benchmark: tests/bench_pick.py.
 """
 
+from collections.abc import Mapping
+
 from google.protobuf.message import DecodeError
 
 from pointsman_common.clock import Clock
 from pointsman_common.contract_codec import decode_endpoints
 from pointsman_common.contracts.layer_pb2 import HeaderMutation, HeaderValue
-from pointsman_common.contracts.scheduling_pb2 import Picked, PickRequest, PickResponse
+from pointsman_common.contracts.scheduling_pb2 import PickRequest, PickResponse
 from pointsman_common.errors import BadRequestError
 from pointsman_scheduler.adapters.receipt_publisher import ReceiptPublisher
-from pointsman_scheduler.core.decision_receipt import draft_receipt, picked_endpoints
+from pointsman_scheduler.core.decision_receipt import draft_receipt
 from pointsman_scheduler.core.picking import Pick, Picking
 from pointsman_scheduler.core.refusals import rejection_for
 from pointsman_scheduler.core.scheduler import Decision
@@ -55,7 +57,7 @@ class SchedulingHook:
             self._receipts.offer(draft_receipt(pick, took_s))
         self._picking.reserve(pick, began)
         self._count(pick, took_s)
-        return _answer(pick, scores=question.want_scores, receipt=receipt_wanted)
+        return answer(pick, scores=question.want_scores, receipt=receipt_wanted)
 
     def _count(self, pick: Pick, took_s: float) -> None:
         metrics, model = self._metrics, pick.descriptor.target_model
@@ -68,25 +70,39 @@ class SchedulingHook:
             metrics.hit_ratio.observe(pick.cached_blocks / len(pick.request.block_hashes))
 
 
-def _answer(pick: Pick, *, scores: bool, receipt: bool) -> bytes:
-    outcome = pick.outcome
+def answer(pick: Pick, *, scores: bool, receipt: bool) -> bytes:
+    """A PickResponse. With `receipt` it names the decision, of which a receipt is published."""
+    outcome, answer = pick.outcome, PickResponse()
     if not isinstance(outcome, Decision):
-        return PickResponse(rejection=rejection_for(outcome.refusal)).SerializeToString()
-    picked = Picked(
-        endpoints=picked_endpoints(outcome.endpoints),
-        headers=HeaderMutation(
-            set=[
-                HeaderValue(key=key, value=value.encode()) for key, value in outcome.headers.items()
-            ],
-            remove=[name for name in HEADERS_OF_OURS if name not in outcome.headers],
-        ),
-        decision_id=pick.decision_id if receipt else "",
-        cached_tokens=pick.cached_tokens,
-        prefill_tokens=pick.prefill_tokens,
-        expected_output_tokens=pick.expected_output_tokens,
-        predicted_ttft_s=pick.predicted_ttft_s,
-        profile=outcome.profile,
-    )
+        answer.rejection.CopyFrom(rejection_for(outcome.refusal))
+        return answer.SerializeToString()
+    picked = answer.picked
+    for endpoint in outcome.endpoints:
+        picked.endpoints.add(uid=endpoint.uid, address=endpoint.address)
+    picked.headers.CopyFrom(_mutation(outcome.headers) if outcome.headers else _NOTHING_SET)
+    if outcome.response_headers:
+        picked.response_headers.set.extend(_header_values(outcome.response_headers))
+    if receipt:
+        picked.decision_id = pick.decision_id
+    picked.cached_tokens = pick.cached_tokens
+    picked.prefill_tokens = pick.prefill_tokens
+    picked.expected_output_tokens = pick.expected_output_tokens
+    picked.predicted_ttft_s = pick.predicted_ttft_s
+    picked.profile = outcome.profile
     if scores and pick.candidates is not None:
         picked.scores.update(totals_by_address(outcome.runs[outcome.profile], pick.candidates))
-    return PickResponse(picked=picked).SerializeToString()
+    return answer.SerializeToString()
+
+
+def _mutation(headers: Mapping[str, str]) -> HeaderMutation:
+    return HeaderMutation(
+        set=_header_values(headers),
+        remove=[name for name in HEADERS_OF_OURS if name not in headers],
+    )
+
+
+def _header_values(headers: Mapping[str, str]) -> list[HeaderValue]:
+    return [HeaderValue(key=key, value=value.encode()) for key, value in headers.items()]
+
+
+_NOTHING_SET = _mutation({})

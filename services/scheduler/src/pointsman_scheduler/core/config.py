@@ -34,6 +34,7 @@ from pointsman_scheduler.core.plugin_protocols import (
     PickObserver,
     Plugin,
     ProfileHandler,
+    ResponseEditor,
     Scorer,
 )
 from pointsman_scheduler.core.scheduler import Scheduler
@@ -105,11 +106,14 @@ def compile_config(text: str, catalogue: Catalogue) -> SchedulingConfig:
         handler.plugin.check(tuple(profiles))
     except ValueError as error:
         raise SettingsError(f"plugins[{handler.name}]", str(error)) from error
-    observers = [
-        entry.plugin for entry in plugins.values() if isinstance(entry.plugin, PickObserver)
-    ]
+    built = [entry.plugin for entry in plugins.values()]
     return SchedulingConfig(
-        scheduler=Scheduler(profiles, handler, observers),
+        scheduler=Scheduler(
+            profiles,
+            handler,
+            observers=[plugin for plugin in built if isinstance(plugin, PickObserver)],
+            editors=[plugin for plugin in built if isinstance(plugin, ResponseEditor)],
+        ),
         prefix=_prefix_limits(document),
         hash=config_hash(text),
         text=text,

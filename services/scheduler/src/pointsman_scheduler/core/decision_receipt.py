@@ -1,21 +1,25 @@
 """The receipt of a pick: what was seen, scored and chosen, to explain and to replay it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from math import isnan
+from typing import TypeAlias
 
 import numpy as np
 
 from pointsman_common.contracts.layer_pb2 import Envelope
 from pointsman_common.contracts.scheduling_pb2 import (
-    CandidateView,
     DecisionReceipt,
-    PickedEndpoint,
     PluginTrace,
 )
-from pointsman_common.endpoint import Endpoint
-from pointsman_scheduler.core.arrays import IntArray
+from pointsman_scheduler.core.arrays import FloatArray, IntArray
+from pointsman_scheduler.core.candidates import (
+    KV,
+    PREFILL_TOKENS,
+    READ_AT,
+    REQUESTS,
+    RUNNING,
+    WAITING,
+    Candidates,
+)
 from pointsman_scheduler.core.picking import Pick
 from pointsman_scheduler.core.refusals import rejection_for
 from pointsman_scheduler.core.scheduler import Decision, Refused
@@ -26,60 +30,31 @@ MAX_CANDIDATES = 64
 
 _UINT32 = 0xFFFF_FFFF
 
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The candidates that the receipt shows, as they were at the decision."""
-
-    rows: IntArray
-    endpoints: Sequence[Endpoint]
-    age_s: list[float]
-    waiting: list[float]
-    running: list[float]
-    kv: list[float]
-    requests: list[float]
-    prefill_tokens: list[float]
-    cached_blocks: list[int]
+_Rows: TypeAlias = IntArray | slice
+_EVERY = slice(None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReceiptDraft:
     """All that the receipt needs, so that it can be written once the pick is answered."""
 
     pick: Pick
-    size: int
-    """Candidates that there were."""
-    seen: Seen
+    shown: _Rows
+    """Which candidates the receipt shows, in their order."""
+    columns: FloatArray
+    """Theirs, as they were at the decision."""
     took_s: float
 
 
 def draft_receipt(pick: Pick, took_s: float) -> ReceiptDraft:
     """To be called before the load is reserved, which changes what the columns say."""
-    candidates = pick.candidates
-    if candidates is None:
-        nothing = Seen(np.arange(0), (), [], [], [], [], [], [], [])
-        return ReceiptDraft(pick, 0, nothing, took_s)
-    size = len(candidates)
-    rows = shown_rows(size, pick.outcome)
-    every = len(rows) == size
-    endpoints = candidates.endpoints
-    seen = Seen(
-        rows,
-        endpoints if every else [endpoints[row] for row in rows.tolist()],
-        *(
-            (column if every else column[rows]).tolist()
-            for column in (
-                candidates.age_s,
-                candidates.waiting,
-                candidates.running,
-                candidates.kv,
-                candidates.requests,
-                candidates.prefill_tokens,
-                candidates.cached_blocks,
-            )
-        ),
-    )
-    return ReceiptDraft(pick, size, seen, took_s)
+    if pick.candidates is None:
+        return ReceiptDraft(pick, _EVERY, np.zeros(0), took_s)
+    columns = pick.candidates.columns
+    if len(pick.candidates) <= MAX_CANDIDATES:
+        return ReceiptDraft(pick, _EVERY, columns.copy(), took_s)
+    rows = shown_rows(pick.outcome)
+    return ReceiptDraft(pick, rows, columns[:, rows], took_s)
 
 
 def build_receipt(draft: ReceiptDraft, *, envelope: Envelope, decided_at: float) -> DecisionReceipt:
@@ -100,31 +75,26 @@ def build_receipt(draft: ReceiptDraft, *, envelope: Envelope, decided_at: float)
         reason=reason_in_words(pick),
     )
     # Hashes beyond those that were matched had no part in the decision, and may be very many.
-    matched = len(pick.request.block_hashes) if pick.request else 0
-    receipt.descriptor.prompt_block_hashes = pick.descriptor.prompt_block_hashes[: 8 * matched]
+    told = 8 * len(pick.request.block_hashes) if pick.request else 0
+    if len(pick.descriptor.prompt_block_hashes) > told:
+        receipt.descriptor.prompt_block_hashes = pick.descriptor.prompt_block_hashes[:told]
     if isinstance(pick.outcome, Decision):
-        receipt.chosen.extend(picked_endpoints(pick.outcome.endpoints))
+        for endpoint in pick.outcome.endpoints:
+            receipt.chosen.add(uid=endpoint.uid, address=endpoint.address)
     else:
         receipt.rejection.CopyFrom(rejection_for(pick.outcome.refusal))
-    receipt.candidates.extend(_candidate_views(draft))
-    for run in pick.outcome.runs.values():
-        receipt.plugins.extend(_traces(run, draft.size, draft.seen.rows))
+    if pick.candidates is not None:
+        _show_candidates(receipt, draft, pick.candidates)
+        for run in pick.outcome.runs.values():
+            receipt.plugins.extend(_traces(run, len(pick.candidates), draft.shown))
     return receipt
 
 
-def picked_endpoints(endpoints: Sequence[Endpoint]) -> list[PickedEndpoint]:
-    return [PickedEndpoint(uid=one.uid, address=one.address) for one in endpoints]
-
-
-def shown_rows(size: int, outcome: Decision | Refused) -> IntArray:
-    """Rows of the candidates that the receipt shows, ascending."""
-    if size <= MAX_CANDIDATES:
-        return np.arange(size)
+def shown_rows(outcome: Decision | Refused) -> IntArray:
+    """Of more candidates than are shown, those that are: the chosen ones and the first, up to
+    MAX_CANDIDATES; fewer where the first are chosen."""
     chosen = [row for run in outcome.runs.values() for row in run.picked][:MAX_CANDIDATES]
-    taken = set(chosen)
-    others = (row for row in range(size) if row not in taken)
-    taken.update(islice(others, MAX_CANDIDATES - len(taken)))
-    return np.array(sorted(taken), dtype=np.int64)
+    return np.array(sorted({*chosen, *range(MAX_CANDIDATES - len(chosen))}), dtype=np.int64)
 
 
 def reason_in_words(pick: Pick) -> str:
@@ -134,9 +104,8 @@ def reason_in_words(pick: Pick) -> str:
     decision = pick.outcome
     run = decision.runs[decision.profile]
     primary, left = decision.endpoints[0], len(run.rows)
-    local = int(np.searchsorted(run.rows, decision.row))
-    best = float(run.totals[local])
-    ties = int((run.totals == best).sum())
+    best = float(run.totals[run.best])
+    ties = int(np.count_nonzero(run.totals == best))
     words = [f"{primary.address} of {left} candidate{'s' * (left != 1)}"]
     if pick.candidates is not None and left < len(pick.candidates):
         words.append(f"({len(pick.candidates) - left} filtered out)")
@@ -150,41 +119,46 @@ def reason_in_words(pick: Pick) -> str:
     return f"{' '.join(words)}; {held}"
 
 
-def _candidate_views(draft: ReceiptDraft) -> list[CandidateView]:
-    seen, totals, outcome = draft.seen, np.zeros(draft.size), draft.pick.outcome
+def _show_candidates(receipt: DecisionReceipt, draft: ReceiptDraft, candidates: Candidates) -> None:
+    outcome, shown = draft.pick.outcome, draft.shown
+    endpoints, totals = candidates.endpoints, np.zeros(len(candidates))
+    if not isinstance(shown, slice):
+        endpoints = tuple(endpoints[row] for row in shown)
     if isinstance(outcome, Decision):
         run = outcome.runs[outcome.profile]
-        totals[run.rows] = run.totals
+        totals = _spread(run.totals, run.rows, len(candidates))
+    told = np.fmax(draft.columns, 0.0)  # unknown is told as 0
+    ages_ms = np.fmax((candidates.now - draft.columns[READ_AT]) * 1e3, 0.0)
+    told[READ_AT] = np.rint(np.minimum(ages_ms, _UINT32))
+    counts = told.astype(np.int64).tolist()
     columns = zip(
-        seen.endpoints,
-        seen.age_s,
-        seen.waiting,
-        seen.running,
-        seen.kv,
-        seen.requests,
-        seen.prefill_tokens,
-        seen.cached_blocks,
-        totals[seen.rows].tolist(),
+        endpoints,
+        counts[READ_AT],
+        counts[WAITING],
+        counts[RUNNING],
+        told[KV].tolist(),
+        counts[REQUESTS],
+        counts[PREFILL_TOKENS],
+        candidates.cached_blocks[shown].astype(np.int64).tolist(),
+        totals[shown].tolist(),
         strict=True,
     )
-    return [
-        CandidateView(
+    for endpoint, age_ms, waiting, running, kv, requests, tokens, cached, total in columns:
+        receipt.candidates.add(
             uid=endpoint.uid,
             address=endpoint.address,
-            metrics_age_ms=_milliseconds(age_s),
-            waiting_requests=_count(waiting),
-            running_requests=_count(running),
-            kv_cache_utilization=0.0 if isnan(kv) else kv,
-            in_flight_requests=_count(requests),
-            in_flight_tokens=_count(tokens),
+            metrics_age_ms=age_ms,
+            waiting_requests=waiting,
+            running_requests=running,
+            kv_cache_utilization=kv,
+            in_flight_requests=requests,
+            in_flight_tokens=tokens,
             cached_blocks=cached,
             total_score=total,
         )
-        for endpoint, age_s, waiting, running, kv, requests, tokens, cached, total in columns
-    ]
 
 
-def _traces(run: ProfileRun, size: int, shown: IntArray) -> list[PluginTrace]:
+def _traces(run: ProfileRun, size: int, shown: _Rows) -> list[PluginTrace]:
     traces = [
         PluginTrace(
             profile=run.profile,
@@ -195,23 +169,27 @@ def _traces(run: ProfileRun, size: int, shown: IntArray) -> list[PluginTrace]:
         for step in run.filters
     ]
     for step in run.scores:
-        scores = np.zeros(size)
-        scores[run.rows] = step.scores
-        traces.append(
-            PluginTrace(
-                profile=run.profile,
-                plugin=step.name,
-                type=step.type,
-                weight=step.weight,
-                scores=scores[shown].tolist(),
-            )
+        trace = PluginTrace(
+            profile=run.profile,
+            plugin=step.name,
+            type=step.type,
+            weight=step.weight,
+            scores=_spread(step.scores, run.rows, size)[shown].tolist(),
         )
+        if step.prediction is not None:
+            trace.costs_s.extend(_spread(step.prediction.cost_s, run.rows, size)[shown].tolist())
+        traces.append(trace)
     return traces
+
+
+def _spread(values: FloatArray, rows: IntArray, size: int) -> FloatArray:
+    """Values of some rows over all, 0 elsewhere."""
+    if len(rows) == size:
+        return values
+    spread = np.zeros(size)
+    spread[rows] = values
+    return spread
 
 
 def _milliseconds(seconds: float) -> int:
     return _UINT32 if seconds * 1e3 >= _UINT32 else round(seconds * 1e3)
-
-
-def _count(value: float) -> int:
-    return 0 if isnan(value) else int(value)

@@ -65,8 +65,6 @@ NOT_AVAILABLE = frozenset(
     {
         "precise-prefix-cache-scorer",
         "precise-prefix-cache-producer",
-        "session-affinity-scorer",
-        "session-affinity-filter",
         "header-label-affinity-scorer",
         "endpoint-attribute-scorer",
         "endpoint-attribute-filter",

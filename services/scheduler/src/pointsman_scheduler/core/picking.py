@@ -4,11 +4,10 @@ The pick reserves the load at once, before anything is measured, so that a burst
 here belongs to one task: the service's event loop.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-
-import numpy as np
 
 from pointsman_common.contracts.events_pb2 import RequestFinished, RequestPicked
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
@@ -27,11 +26,13 @@ SEED_BITS = 64
 
 @dataclass(frozen=True)
 class StateLimits:
-    """See settings.py."""
+    """The first three: see settings.py."""
 
     fresh_s: float = 1.0
     half_life_s: float = 5.0
     max_blocks: int = 4_000_000
+    own_picks: int = 65_536
+    """Picks of this replica that are known again when the edge tells of them."""
 
 
 DEFAULT_LIMITS = StateLimits()
@@ -70,7 +71,7 @@ class Pick:
 
 
 class Picking:
-    """`replica` heads the decision ids, by which own picks are told from the peers'."""
+    """`replica` heads the decision ids."""
 
     def __init__(
         self,
@@ -87,9 +88,12 @@ class Picking:
         self._catalogue, self._fallback, self._limits = catalogue, fallback, limits
         self._rng, self._replica = rng, replica
         self._count = 0
+        self._own: OrderedDict[str, str] = OrderedDict()
+        """Uids picked, by lease; until the edge tells of the lease."""
         self.pools: dict[str, PoolScheduling] = {}
         self.output_lengths = OutputLengths()
         leases.on_load(self._note_load)
+        view.on_change(self._note_change)
 
     def pool(self, name: str) -> PoolScheduling | None:
         """The pool's state; `None` where the view does not know the pool."""
@@ -169,6 +173,9 @@ class Picking:
             return
         primary, descriptor = pick.outcome.endpoints[0], pick.descriptor
         if pick.lease_id:
+            self._own[pick.lease_id] = primary.uid
+            if len(self._own) > self._limits.own_picks:
+                self._own.popitem(last=False)
             self._leases.reserve(
                 Lease(
                     lease_id=pick.lease_id,
@@ -188,7 +195,7 @@ class Picking:
 
     def learn_pick(self, event: RequestPicked) -> None:
         """A peer, or an edge by itself, sent a prompt to an endpoint."""
-        if event.lease.decision_id.startswith(f"{self._replica}-"):
+        if self._own.pop(event.lease.lease_id, None) == event.lease.endpoint_uid:
             return  # learnt at the pick
         record, pool = self._view.get(event.lease.pool), self.pool(event.lease.pool)
         if record is None or pool is None or not event.prompt_block_hashes:
@@ -206,6 +213,10 @@ class Picking:
         """An answer ended; its length tells what the next ones may be."""
         if event.HasField("output_tokens") and event.output_tokens and event.model:
             self.output_lengths.note(event.model, event.output_tokens)
+
+    def _note_change(self, pool: str) -> None:
+        if self._view.get(pool) is None:
+            self.pools.pop(pool, None)
 
     def _note_load(self, pool: str, endpoint: str) -> None:
         known = self.pools.get(pool)
@@ -227,6 +238,5 @@ def _measure(
     run = decision.runs[decision.profile]
     for step in run.scores:
         if step.prediction is not None:
-            local = int(np.searchsorted(run.rows, row))
-            pick.predicted_ttft_s = float(step.prediction.ttft_s[local])
-            pick.predicted_cost_s = float(step.prediction.cost_s[local])
+            pick.predicted_ttft_s = float(step.prediction.ttft_s[run.best])
+            pick.predicted_cost_s = float(step.prediction.cost_s[run.best])

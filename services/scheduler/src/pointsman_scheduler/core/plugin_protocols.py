@@ -55,7 +55,7 @@ class LatencyPredictor(Protocol):
 class Picker(Protocol):
     def pick(self, totals: FloatArray, rng: Random) -> Sequence[int]:
         """Rows of the chosen candidates, best first; at least one. `totals` are their weighted
-        sums, and there is at least one."""
+        sums, not to be written to, and there is at least one."""
         ...
 
 
@@ -63,7 +63,20 @@ class Picker(Protocol):
 class PickObserver(Protocol):
     """A plugin that wants to know where requests went."""
 
-    def picked(self, request: SchedulingRequest, endpoint: Endpoint) -> None: ...
+    def picked(
+        self, request: SchedulingRequest, candidates: Candidates, endpoint: Endpoint
+    ) -> None:
+        """`candidates` are those before any filter, of which `endpoint` is the primary."""
+        ...
+
+
+@runtime_checkable
+class ResponseEditor(Protocol):
+    """A plugin that tells the client something with the answer."""
+
+    def response_headers(self, request: SchedulingRequest, endpoint: Endpoint) -> Mapping[str, str]:
+        """Headers to be set on the answer, by lower-case name; `endpoint` is the primary."""
+        ...
 
 
 class Chosen(Protocol):

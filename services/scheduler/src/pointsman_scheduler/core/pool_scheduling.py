@@ -92,7 +92,7 @@ class PoolScheduling:
             table.replace(given)
             slots = self._slots_of(given)
         # Slot -1 is of who is not in the index; what it reads is put to 0.
-        cached = matched[slots] if len(matched) else np.zeros(len(slots), dtype=np.int64)
+        cached = matched[slots] if len(matched) else np.zeros(len(slots))
         if given is not None:
             cached[slots < 0] = 0
         candidates = table.candidates(now, cached)

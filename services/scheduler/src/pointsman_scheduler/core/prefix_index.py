@@ -9,17 +9,20 @@ Approximate: filled from picks. What an engine really stored or dropped is not s
 Benchmark: tests/bench_pick.py.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pointsman_common.endpoint import Endpoint
-from pointsman_scheduler.core.arrays import IntArray
+from pointsman_scheduler.core.arrays import FloatArray
 
 _FEW_BITS = 8
 """Up to so many endpoints are read from a mask bit by bit, which is then faster than unpacking."""
+
+_ENTRY_BYTES = 250
+"""Memory that an entry takes while its mask is short."""
 
 
 @dataclass(slots=True)
@@ -35,12 +38,14 @@ class _Holder:
 class PrefixIndex:
     """Of one pool.
 
-    `max_blocks` bounds the entries of all endpoints together: an endpoint may hold no more than an
-    equal share of it, nor more than its own cache.
+    `max_blocks` bounds the entries of all endpoints together, fewer where many endpoints make the
+    masks long, so that it bounds the memory too. An endpoint may hold no more than an equal share
+    of it, nor more than its own cache.
     """
 
     def __init__(self, *, max_blocks: int, default_capacity: int) -> None:
         self._max_blocks, self._default_capacity = max_blocks, default_capacity
+        self._most = max_blocks
         self._holders: dict[str, _Holder] = {}
         self._masks: dict[int, int] = {}
         self._free_slots: list[int] = []
@@ -85,6 +90,8 @@ class PrefixIndex:
             holder = self._holders.pop(uid)
             self._trim(holder, 0)
             self._free_slots.append(holder.slot)
+        mask_bytes = self._slots * 4 // 30  # Python's integers keep 30 bits in 4 bytes
+        self._most = max(1, self._max_blocks * _ENTRY_BYTES // (_ENTRY_BYTES + mask_bytes))
         for holder in self._holders.values():  # shares and caches may have become smaller
             self._trim(holder, self._room(holder))
 
@@ -95,42 +102,45 @@ class PrefixIndex:
             return
         blocks, masks, bit = holder.blocks, self._masks, 1 << holder.slot
         room = self._room(holder)
-        # The head is touched last, so that a chain loses its tail first: a tail without its head
-        # is of no use. Of a chain longer than the cache only the head can be there.
-        for block in reversed(hashes[:room]):
-            if block in blocks:
-                blocks.move_to_end(block)
-            else:
+        # Of a chain longer than the cache only the head can be there.
+        head = hashes if len(hashes) <= room else hashes[:room]
+        for block in head:
+            if block not in blocks:
                 blocks[block] = None
                 masks[block] = masks.get(block, 0) | bit
                 self._size += 1
+        # The head is touched last, so that a chain loses its tail first: a tail without its head
+        # is of no use.
+        _exhaust(map(blocks.move_to_end, reversed(head)))
         self._trim(holder, room)
 
-    def match(self, hashes: Sequence[int]) -> IntArray:
+    def match(self, hashes: Sequence[int]) -> FloatArray:
         """Leading blocks that each endpoint holds, by slot."""
-        counts = np.zeros(self._slots, dtype=np.int64)
-        masks = self._masks
-        if not hashes:
+        counts = np.zeros(self._slots)
+        before = self._masks.get(hashes[0]) if hashes else None
+        if not before:
             return counts
-        holding = masks.get(hashes[0], 0)
-        matched = 0
-        for matched, block in enumerate(hashes):
-            if not holding:
-                return counts
-            still = holding & masks.get(block, 0)
+        holding = before
+        for matched, mask in enumerate(map(self._masks.get, hashes)):
+            if mask == before:  # as along most of a chain: nobody drops out here
+                continue
+            before = mask
+            still = holding & (mask or 0)
             if still != holding:
                 _note(counts, holding ^ still, matched)
                 holding = still
+            if not holding:
+                return counts
         if holding:
-            _note(counts, holding, matched + 1)
+            _note(counts, holding, len(hashes))
         return counts
 
     def _room(self, holder: _Holder) -> int:
-        return min(holder.capacity, max(1, self._max_blocks // len(self._holders)))
+        return min(holder.capacity, max(1, self._most // len(self._holders)))
 
     def _trim(self, holder: _Holder, room: int) -> None:
         blocks, masks, bit = holder.blocks, self._masks, 1 << holder.slot
-        while len(blocks) > room or (blocks and self._size > self._max_blocks):
+        while len(blocks) > room or (blocks and self._size > self._most):
             block, _ = blocks.popitem(last=False)
             left = masks[block] ^ bit
             if left:
@@ -146,7 +156,12 @@ class PrefixIndex:
         return self._slots - 1
 
 
-def _note(counts: IntArray, mask: int, matched: int) -> None:
+def _exhaust(calls: Iterable[object]) -> None:
+    """Make the calls at the speed of C."""
+    deque(calls, maxlen=0)
+
+
+def _note(counts: FloatArray, mask: int, matched: int) -> None:
     if mask.bit_count() <= _FEW_BITS:
         while mask:
             lowest = mask & -mask

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from random import Random
 
 from pointsman_common.endpoint import Endpoint
 from pointsman_scheduler.core.candidates import Candidates
-from pointsman_scheduler.core.plugin_protocols import PickObserver, ProfileHandler
+from pointsman_scheduler.core.decision_random import DecisionRandom
+from pointsman_scheduler.core.plugin_protocols import PickObserver, ProfileHandler, ResponseEditor
 from pointsman_scheduler.core.scheduling_profile import Placed, ProfileRun, SchedulingProfile
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest
 
@@ -39,6 +39,9 @@ class Decision:
     row: int
     """The primary's row among the candidates."""
     headers: Mapping[str, str]
+    """To be set on the request."""
+    response_headers: Mapping[str, str]
+    """To be set on the answer."""
     runs: Mapping[str, ProfileRun]
     """By profile, in the order in which they ran."""
 
@@ -57,9 +60,12 @@ class Scheduler:
         profiles: Mapping[str, SchedulingProfile],
         handler: Placed[ProfileHandler],
         observers: Sequence[PickObserver] = (),
+        editors: Sequence[ResponseEditor] = (),
     ) -> None:
-        self.profiles, self.handler, self._observers = profiles, handler, observers
+        self.profiles, self.handler = profiles, handler
+        self._observers, self._editors = observers, editors
         self._names = tuple(profiles)
+        self._rng = DecisionRandom()
 
     def schedule(self, request: SchedulingRequest, candidates: Candidates) -> Decision | Refused:
         """Decide among the candidates, of which there is at least one.
@@ -68,7 +74,8 @@ class Scheduler:
             ValueError: a plugin broke its promise.
         """
         runs: dict[str, ProfileRun] = {}
-        handler, rng = self.handler.plugin, Random(request.seed)
+        handler, rng = self.handler.plugin, self._rng
+        rng.start(request.seed)
         results: dict[str, ProfileRun | None] = {}
         for _ in range(MAX_ROUNDS):
             wanted = handler.next_profiles(request, self._names, results)
@@ -84,12 +91,16 @@ class Scheduler:
             emptied = len(self._names) == 1
             return Refused(Refusal.FILTERED if emptied else Refusal.NO_TARGET, runs)
         primary = runs[conclusion.primary]
+        endpoint, response_headers = primary.chosen[0], dict[str, str]()
         for observer in self._observers:
-            observer.picked(request, primary.chosen[0])
+            observer.picked(request, candidates, endpoint)
+        for editor in self._editors:
+            response_headers.update(editor.response_headers(request, endpoint))
         return Decision(
             profile=conclusion.primary,
             endpoints=primary.chosen,
             row=primary.picked[0],
             headers=conclusion.headers,
+            response_headers=response_headers,
             runs=runs,
         )

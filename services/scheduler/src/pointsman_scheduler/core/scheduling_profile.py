@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 from typing import Generic, TypeVar
 
@@ -68,6 +69,8 @@ class ProfileRun:
     """Weighted sums, by row of `rows`."""
     picked: Sequence[int] = ()
     """Rows of the profile's candidates that were chosen, best first."""
+    best: int = 0
+    """Where the first of them stands in `rows` and `totals`."""
     chosen: Sequence[Endpoint] = ()
 
 
@@ -91,7 +94,7 @@ class SchedulingProfile:
         A score is cut to 0–1, multiplied by its weight and added up; sums are not normalised.
         Source: llm-d-router, scheduling/scheduler_profile.go.
         """
-        run = ProfileRun(self.name, np.arange(len(candidates)))
+        run = ProfileRun(self.name, every_row(len(candidates)))
         for placed in self.filters:
             keep = placed.plugin.keep(request, candidates)
             if not keep.all():
@@ -100,15 +103,17 @@ class SchedulingProfile:
             run.filters.append(FilterStep(placed.name, placed.type, run.rows))
             if not len(candidates):
                 return run
-        totals = np.zeros(len(candidates))
+        totals: FloatArray | None = None
         for entry, predictor in self._scorers:
             step = _score(entry, predictor, request, candidates)
-            totals += step.scores if entry.weight == 1.0 else entry.weight * step.scores
+            weighted = step.scores if entry.weight == 1.0 else entry.weight * step.scores
+            totals = weighted if totals is None else totals + weighted
             run.scores.append(step)
-        run.totals = totals
-        picked = self.picker.plugin.pick(totals, rng)
+        run.totals = np.zeros(len(candidates)) if totals is None else totals
+        picked = self.picker.plugin.pick(run.totals, rng)
         run.chosen = [candidates.endpoints[row] for row in picked]
-        run.picked = run.rows[list(picked)].tolist()
+        run.picked = [int(run.rows[row]) for row in picked]
+        run.best = picked[0]
         return run
 
 
@@ -143,3 +148,11 @@ def kept_mask(rows: IntArray, size: int) -> BoolArray:
     mask = np.zeros(size, dtype=np.bool_)
     mask[rows] = True
     return mask
+
+
+@lru_cache(maxsize=32)
+def every_row(size: int) -> IntArray:
+    """Rows of so many candidates, all of them."""
+    rows = np.arange(size)
+    rows.flags.writeable = False  # one array for all runs
+    return rows

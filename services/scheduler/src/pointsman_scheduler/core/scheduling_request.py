@@ -1,17 +1,16 @@
 """What plugins may know of a request."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from struct import unpack_from
 
-import numpy as np
+import msgspec
 
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
 
 _HASH_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulingRequest:
+class SchedulingRequest(msgspec.Struct, frozen=True, gc=False):
     request_id: str
     model: str
     """As sent to the model server: the base model's name or an adapter's."""
@@ -72,8 +71,6 @@ def request_of(
     )
 
 
-def read_block_hashes(packed: bytes, blocks: int | None = None) -> list[int]:
-    """The first `blocks` hashes, or all whole ones. Little endian, 8 bytes each."""
-    count = len(packed) // _HASH_BYTES if blocks is None else blocks
-    hashes: list[int] = np.frombuffer(packed, dtype="<u8", count=count).tolist()
-    return hashes
+def read_block_hashes(packed: bytes, blocks: int) -> tuple[int, ...]:
+    """The first `blocks` hashes, of which there are as many. Little endian, 8 bytes each."""
+    return unpack_from(f"<{blocks}Q", packed)

@@ -14,6 +14,7 @@ from pointsman_scheduler.plugins.filters import (
     prefix_cache_affinity,
     role,
     saturated_endpoint,
+    session_affinity,
     utilization,
 )
 from pointsman_scheduler.plugins.pickers import max_score, random, weighted_random
@@ -33,6 +34,10 @@ from pointsman_scheduler.plugins.scorers import (
 from pointsman_scheduler.plugins.scorers import (
     prefix_cache_affinity as prefix_cache_scorer,
 )
+from pointsman_scheduler.plugins.scorers import (
+    session_affinity as session_affinity_scorer,
+)
+from pointsman_scheduler.plugins.session_pinning import Parameters as SessionParameters
 
 
 def _plain(build: Callable[[], Plugin]) -> PluginType[Plugin]:
@@ -64,6 +69,9 @@ PLUGINS: Catalogue = {
     "context-length-aware": _with(
         context_length_aware.Parameters, context_length_aware.ContextLengthAware
     ),
+    "session-affinity-scorer": _with(
+        SessionParameters, session_affinity_scorer.SessionAffinityScorer
+    ),
     # filters
     "label-selector-filter": _with(
         label_selector.LabelSelector, label_selector.LabelSelectorFilter
@@ -76,6 +84,7 @@ PLUGINS: Catalogue = {
     "prefix-cache-affinity-filter": _with(
         prefix_cache_affinity.Parameters, prefix_cache_affinity.PrefixCacheAffinityFilter
     ),
+    "session-affinity-filter": _with(SessionParameters, session_affinity.SessionAffinityFilter),
     "utilization-filter": _with(utilization.Parameters, utilization.UtilizationFilter),
     "utilization-detector": _with(
         saturated_endpoint.UtilizationParameters, saturated_endpoint.UtilizationDetectorFilter

@@ -1,11 +1,14 @@
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pointsman_common.in_flight import Lease, LeaseTable
 from pointsman_common.testing.builders import POOL, an_endpoint
 from pointsman_scheduler.plugins.scorers.predicted_latency_cost import (
+    FEW,
     Parameters,
     PredictedLatencyCostScorer,
 )
@@ -116,3 +119,46 @@ def test_an_adapter_that_is_not_in_use_costs_its_load_time() -> None:
     candidates = candidates_of([an_endpoint(1, active_loras=["sql"]), an_endpoint(2)])
     costs = SCORER.predict(request, candidates).cost_s
     assert costs[1] - costs[0] == pytest.approx(0.05)
+
+
+LOADS = st.tuples(st.integers(0, 3), st.integers(0, 300), st.integers(1, 40_000))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            LOADS,
+            st.one_of(st.none(), st.floats(0.0, 1.0)),
+            st.integers(0, 40),
+            st.sampled_from([NOW, NOW - 3.0]),
+        ),
+        min_size=1,
+        max_size=FEW,
+    ),
+    st.integers(0, 200_000),
+    st.one_of(st.none(), st.floats(0.0, 1e4)),
+)
+def test_few_candidates_cost_to_the_last_bit_what_they_cost_among_many(
+    some: list[tuple[tuple[int, int, int], float | None, int, float]],
+    length: int,
+    mean: float | None,
+) -> None:
+    leases, endpoints = LeaseTable(), []
+    for number, ((prefilling, serving, tokens), kv, _, read_at) in enumerate(some):
+        endpoints.append(an_endpoint(number, kv=kv, read_at=read_at))
+        for which, count in enumerate((prefilling, serving)):
+            for lease in range(min(count, 4)):
+                lease_id = f"{number}-{which}-{lease}"
+                leases.reserve(Lease(lease_id, "", POOL, f"e{number}", tokens * count, tokens), NOW)
+                if which:
+                    leases.serve(lease_id)
+    cached = [blocks for _, _, blocks, _ in some]
+    request = a_request(prompt_tokens=length, mean_output_tokens=mean)
+    few = SCORER.predict(request, candidates_of(endpoints, cached=cached, leases=leases))
+    idle = [an_endpoint(number, kv=0.5) for number in range(len(some), FEW + 1)]
+    many = SCORER.predict(
+        request,
+        candidates_of(endpoints + idle, cached=cached + [0] * len(idle), leases=leases),
+    )
+    assert few.cost_s.tolist() == many.cost_s.tolist()[: len(some)]
+    assert few.ttft_s.tolist() == many.ttft_s.tolist()[: len(some)]

@@ -134,7 +134,7 @@ def test_cold_prompts_go_where_none_went_for_longest() -> None:
     candidates = candidates_of(waiting(0, 0, 0))
     request = a_request()
     assert plugin.score(request, candidates).tolist() == [1.0, 0.5, 0.0]
-    plugin.picked(request, candidates.endpoints[0])  # type: ignore[attr-defined]  # it observes too
+    plugin.picked(request, candidates, candidates.endpoints[0])  # type: ignore[attr-defined]  # it observes too
     assert plugin.score(request, candidates).tolist() == [0.0, 1.0, 0.5]
     plugin.picked(request, candidates.endpoints[1])  # type: ignore[attr-defined]  # it observes too
     assert plugin.score(request, candidates).tolist() == [0.5, 0.0, 1.0]
@@ -144,7 +144,7 @@ def test_warm_prompts_have_no_opinion_and_leave_the_order_alone() -> None:
     plugin = scorer("no-hit-lru-scorer")
     warm = candidates_of(waiting(0, 0), cached=[1, 0])
     assert plugin.score(a_request(request_id="r2"), warm).tolist() == [0.5, 0.5]
-    plugin.picked(a_request(request_id="r2"), warm.endpoints[0])  # type: ignore[attr-defined]  # it observes too
+    plugin.picked(a_request(request_id="r2"), warm, warm.endpoints[0])  # type: ignore[attr-defined]  # it observes too
     assert plugin.score(a_request(request_id="r3"), candidates_of(waiting(0, 0))).tolist() == [
         1.0,
         0.0,

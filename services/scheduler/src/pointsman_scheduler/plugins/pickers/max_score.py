@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from pointsman_scheduler.core.arrays import FloatArray
+from pointsman_scheduler.core.arrays import FloatArray, IntArray
 
 _FEW_WANTED = 16
 """Up to so many are taken one by one, which is then faster than sorting all."""
@@ -30,26 +30,38 @@ class MaxScorePicker:
         wanted = min(self._wanted, len(totals))
         if wanted > _FEW_WANTED:
             return _sorted(totals.tolist(), wanted, rng)
-        if len(totals) <= _FEW_CANDIDATES:
-            return _few(totals.tolist(), wanted, rng)
-        left, taken = totals.copy(), list[int]()
-        for _ in range(wanted):
-            ties = np.flatnonzero(left == np.maximum.reduce(left))
-            row = int(ties[rng.randrange(len(ties)) if len(ties) > 1 else 0])
-            left[row] = -np.inf
-            taken.append(row)
+        few = len(totals) <= _FEW_CANDIDATES
+        taken: list[int] = []
+        while len(taken) < wanted:
+            ties = _best_of_few(totals.tolist(), taken) if few else _best(totals, taken)
+            taken += _drawn(ties, wanted - len(taken), rng)
         return taken
 
 
-def _few(left: list[float], wanted: int, rng: Random) -> list[int]:
-    taken: list[int] = []
-    for _ in range(wanted):
-        best = max(left)
-        ties = [row for row, total in enumerate(left) if total == best]
-        row = ties[0] if len(ties) == 1 else ties[rng.randrange(len(ties))]
-        left[row] = -math.inf
-        taken.append(row)
-    return taken
+def _best_of_few(totals: list[float], taken: list[int]) -> list[int]:
+    """Rows of the highest score among those not taken, all that are equal."""
+    for row in taken:
+        totals[row] = -math.inf
+    best = max(totals)
+    return [row for row, total in enumerate(totals) if total == best]
+
+
+def _best(totals: FloatArray, taken: list[int]) -> IntArray:
+    """The same by numpy."""
+    if taken:
+        totals = totals.copy()
+        totals[taken] = -np.inf
+    return np.flatnonzero(totals == np.maximum.reduce(totals))
+
+
+def _drawn(ties: Sequence[int] | IntArray, most: int, rng: Random) -> list[int]:
+    """So many of them at random, in random order; all where there are not more."""
+    if len(ties) == 1:
+        return [int(ties[0])]
+    drawn: dict[int, None] = {}
+    while len(drawn) < min(most, len(ties)):
+        drawn[int(rng.random() * len(ties))] = None
+    return [int(ties[place]) for place in drawn]
 
 
 def _sorted(totals: list[float], wanted: int, rng: Random) -> list[int]:

@@ -44,7 +44,10 @@ class NoHitLruScorer:
         score[order] = 1.0 - np.arange(count) / (count - 1)
         return score
 
-    def picked(self, request: SchedulingRequest, endpoint: Endpoint) -> None:
+    def picked(
+        self, request: SchedulingRequest, candidates: Candidates, endpoint: Endpoint
+    ) -> None:
+        del candidates
         if self._cold != request.request_id:
             return
         self._used[endpoint.uid] = None

@@ -1,21 +1,26 @@
 """The default policy: what a placement costs, in seconds."""
 
-from typing import Annotated
+import operator
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
 
 from pointsman_scheduler.core.arrays import FloatArray
-from pointsman_scheduler.core.candidates import Candidates
+from pointsman_scheduler.core.candidates import PREFILL_TOKENS, Candidates
 from pointsman_scheduler.core.plugin_protocols import Prediction
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest
-from pointsman_scheduler.plugins.scorers.uncached import cached_tokens
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
+Number = TypeVar("Number", float, FloatArray)
 
 MIN_STEP_TOKENS = 64
 """Least room for prefill in a step, however many sequences decode."""
+
+FEW = 12
+"""Up to so many candidates are worked out one by one, which is then faster than numpy."""
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -82,60 +87,75 @@ class PredictedLatencyCostScorer:
         return lowest / prediction.cost_s
 
     def predict(self, request: SchedulingRequest, candidates: Candidates) -> Prediction:
-        k, length = self._is, request.prompt_tokens
-        queued, serving = candidates.prefill_tokens, candidates.serving
-        cached = cached_tokens(request, candidates)
-        uncached = length - cached
-        decode = (
-            k.decode_sequence_seconds * serving
-            + k.context_token_seconds * candidates.context_tokens
-        )
-        # n*(h + n/2) with h = L - n
-        prefill = uncached * (
-            (k.prefill_token_seconds + k.attention_token_squared_seconds * length)
-            - 0.5 * k.attention_token_squared_seconds * uncached
-        )
-        room = np.maximum(k.step_budget_tokens - serving, MIN_STEP_TOKENS)
-        steps = 1.0 + (queued + uncached) / room
-        first_token = k.prefill_token_seconds * queued + prefill
-        first_token += steps * (k.step_overhead_seconds + decode)
-        output = request.mean_output_tokens
-        output = k.mean_output_tokens if output is None else output
-        per_step = k.context_token_seconds * length + k.decode_sequence_seconds
-        cost = first_token + (k.gamma * output) * (decode + per_step * serving)
-        cost += k.beta * (serving + 2.0 * candidates.prefilling) * prefill
-        lack = self._lack(length, candidates)
-        if lack is not None:
-            step = np.maximum(k.weights_floor_seconds, k.prefill_token_seconds * serving)
-            step += k.step_overhead_seconds + decode
-            cost += (k.memory_weight * output) * step * lack
-        cost *= candidates.speed
-        if k.lora_load_seconds and request.lora:
-            cost += k.lora_load_seconds * ~candidates.loras.active(request.lora)
-        return Prediction(cost_s=cost, ttft_s=candidates.speed * first_token)
-
-    def _lack(self, length: int, candidates: Candidates) -> FloatArray | None:
-        """What must end before the request fits, as a share of what is there; `None`: it fits
-        everywhere."""
-        k, capacity, used = self._is, candidates.kv_tokens, candidates.kv
-        if candidates.all_believed:
-            used = used * capacity
+        blocks, columns = candidates.cached_blocks, candidates.columns[PREFILL_TOKENS:]
+        used, capacity = self._memory(candidates)
+        if len(candidates) > FEW:
+            whole = (blocks, used, capacity, *columns)
+            [(cost, ttft)] = self._seconds(request, np.maximum, _any_exceeds, [whole])
         else:
-            capacity = np.where(np.isnan(capacity), float(k.kv_cache_tokens), capacity)
-            weight = np.where(np.isnan(used), 0.0, candidates.freshness)
-            leased = np.minimum(candidates.context_tokens, capacity)
-            used = weight * np.nan_to_num(used) * capacity + (1.0 - weight) * leased
-        need = used + candidates.prefill_tokens - capacity
-        need += length
-        streams = serving_soon(candidates)
-        if np.maximum.reduce(need) <= 0.0 and np.maximum.reduce(streams) <= k.max_sequences:
-            return None
-        # One token more keeps an empty cache from dividing by nothing.
-        memory = need / (used + 1.0)
-        slots = (streams - k.max_sequences) / k.max_sequences
-        return np.maximum(np.maximum(memory, slots), 0.0)
+            each = zip(
+                blocks.tolist(), used.tolist(), capacity.tolist(), *columns.tolist(), strict=True
+            )
+            cost, ttft = np.array(self._seconds(request, max, operator.gt, each)).T
+        if self._is.lora_load_seconds and request.lora:
+            cost = cost + self._is.lora_load_seconds * ~candidates.loras.active(request.lora)
+        return Prediction(cost_s=cost, ttft_s=ttft)
+
+    def _seconds(
+        self,
+        request: SchedulingRequest,
+        larger: Callable[[Number, Number | float], Number],
+        exceeds: Callable[[Number, float], bool],
+        facts: Iterable[tuple[Number, ...]],
+    ) -> list[tuple[Number, Number]]:
+        """Cost and time to first token of each item of `facts`: an endpoint by plain numbers, or
+        all endpoints at once by arrays. Both give the same to the last bit, since they are the same
+        operations in the same order.
+
+        An item is cached blocks, tokens used of the KV cache, its size, P, Q, B, C, v.
+        """
+        k, length = self._is, request.prompt_tokens
+        mean = request.mean_output_tokens
+        output = k.mean_output_tokens if mean is None else mean
+        o, p, w = k.step_overhead_seconds, k.prefill_token_seconds, k.weights_floor_seconds
+        b, c = k.decode_sequence_seconds, k.context_token_seconds
+        half_q = 0.5 * k.attention_token_squared_seconds
+        linear = p + 2.0 * half_q * length  # h + n/2 = L - n/2
+        budget, beta, streams = k.step_budget_tokens, k.beta, k.max_sequences
+        decoding, added = k.gamma * output, c * length + b
+        lacking = k.memory_weight * output
+        block_tokens, least = request.block_tokens, min(length, 1)
+        seconds: list[tuple[Number, Number]] = []
+        for blocks, used, capacity, queued, prefilling, serving, context, speed in facts:
+            # The last token is always computed: its logits give the first output token.
+            uncached = larger(length - block_tokens * blocks, least)
+            decode = b * serving + c * context
+            overhead = o + decode
+            prefill = uncached * (linear - half_q * uncached)
+            steps = 1.0 + (queued + uncached) / larger(budget - serving, MIN_STEP_TOKENS)
+            first_token = p * queued + prefill + steps * overhead
+            others = beta * (serving + 2.0 * prefilling) * prefill
+            decoded = decoding * (decode + added * serving)
+            cost = first_token + others + decoded
+            tokens = used + queued + length - capacity
+            slots = serving + prefilling + 1.0 - streams
+            if exceeds(tokens, 0.0) or exceeds(slots, 0.0):
+                # One token more keeps an empty cache from dividing by nothing.
+                lack = larger(larger(tokens / (used + 1.0), slots / streams), 0.0)
+                cost = cost + lacking * lack * (overhead + larger(p * serving, w))
+            seconds.append((speed * cost, speed * first_token))
+        return seconds
+
+    def _memory(self, candidates: Candidates) -> tuple[FloatArray, FloatArray]:
+        """Tokens used of each endpoint's KV cache, and its size."""
+        used, capacity = candidates.kv, candidates.kv_tokens
+        if candidates.all_believed:
+            return used * capacity, capacity
+        capacity = np.where(np.isnan(capacity), float(self._is.kv_cache_tokens), capacity)
+        weight = np.where(np.isnan(used), 0.0, candidates.freshness)
+        leased = np.minimum(candidates.context_tokens, capacity)
+        return weight * np.nan_to_num(used) * capacity + (1.0 - weight) * leased, capacity
 
 
-def serving_soon(candidates: Candidates) -> FloatArray:
-    """B + Q + 1: the streams that there will be, this request's included."""
-    return candidates.serving + candidates.prefilling + 1.0
+def _any_exceeds(values: FloatArray, limit: float) -> bool:
+    return bool(np.maximum.reduce(values) > limit)

@@ -6,7 +6,6 @@ import numpy as np
 from pointsman_scheduler.core.arrays import FloatArray
 from pointsman_scheduler.core.candidates import Candidates
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest
-from pointsman_scheduler.plugins.scorers.uncached import uncached_tokens
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -27,5 +26,8 @@ class TokenLoadScorer:
         self._threshold = parameters.queue_threshold_tokens
 
     def score(self, request: SchedulingRequest, candidates: Candidates) -> FloatArray:
-        tokens = candidates.prefill_tokens + uncached_tokens(request, candidates)
+        held = candidates.cached_blocks * request.block_tokens
+        # The last token is always computed.
+        uncached = np.maximum(request.prompt_tokens - held, min(request.prompt_tokens, 1))
+        tokens = candidates.prefill_tokens + uncached
         return 1.0 - np.minimum(tokens, self._threshold) / self._threshold

@@ -1,0 +1,1 @@
+"""Which policy places requests best? Traces, engines and pickers in virtual time."""
