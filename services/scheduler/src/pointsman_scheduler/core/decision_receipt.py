@@ -23,7 +23,7 @@ from pointsman_scheduler.core.candidates import (
 from pointsman_scheduler.core.picking import Pick
 from pointsman_scheduler.core.refusals import rejection_for
 from pointsman_scheduler.core.scheduler import Decision, Refused
-from pointsman_scheduler.core.scheduling_profile import ProfileRun, kept_mask
+from pointsman_scheduler.core.scheduling_profile import ProfileRun, every_row, kept_mask
 
 MAX_CANDIDATES = 64
 """More are left out; those chosen are always in."""
@@ -94,7 +94,9 @@ def shown_rows(outcome: Decision | Refused) -> IntArray:
     """Of more candidates than are shown, those that are: the chosen ones and the first, up to
     MAX_CANDIDATES; fewer where the first are chosen."""
     chosen = [row for run in outcome.runs.values() for row in run.picked][:MAX_CANDIDATES]
-    return np.array(sorted({*chosen, *range(MAX_CANDIDATES - len(chosen))}), dtype=np.int64)
+    first = MAX_CANDIDATES - len(chosen)
+    beyond = sorted({row for row in chosen if row >= first})
+    return np.concatenate((every_row(first), np.array(beyond, dtype=np.int64)))
 
 
 def reason_in_words(pick: Pick) -> str:

@@ -136,7 +136,7 @@ def test_cold_prompts_go_where_none_went_for_longest() -> None:
     assert plugin.score(request, candidates).tolist() == [1.0, 0.5, 0.0]
     plugin.picked(request, candidates, candidates.endpoints[0])  # type: ignore[attr-defined]  # it observes too
     assert plugin.score(request, candidates).tolist() == [0.0, 1.0, 0.5]
-    plugin.picked(request, candidates.endpoints[1])  # type: ignore[attr-defined]  # it observes too
+    plugin.picked(request, candidates, candidates.endpoints[1])  # type: ignore[attr-defined]  # it observes too
     assert plugin.score(request, candidates).tolist() == [0.5, 0.0, 1.0]
 
 
