@@ -11,6 +11,8 @@ from pointsman_common.lease_subscriber import LeaseSubscriber
 from pointsman_common.testing.builders import (
     POOL,
     a_descriptor,
+    a_snapshot,
+    an_endpoint,
     an_envelope,
 )
 from pointsman_common.testing.in_memory_bus import InMemoryBus
@@ -134,6 +136,31 @@ async def test_a_lease_without_end_is_given_up_as_lost(running: Any) -> None:
     await desk.clock.advance(31.0)
     assert len(desk.book) == 1
     assert [event.cause for event in desk.told("finished")] == ["lost"]
+
+
+async def test_leases_that_an_idle_engine_contradicts_are_settled_as_lost(running: Any) -> None:
+    desk = await running()
+    lost = desk.open()
+    await desk.clock.advance(2.0)
+    for sequence in range(2, 12):  # the engine says, second after second, that it has nothing to do
+        now = desk.clock.monotonic()
+        idle = [an_endpoint(index, waiting=0, running=0, read_at=now) for index in (1, 2)]
+        desk.view.apply_snapshot(a_snapshot(idle, sequence=sequence, now=now), now)
+        await desk.clock.advance(1.0)
+    assert [(lease.lease_id, end.cause) for lease, end, _ in desk.ended] == [(lost, "lost")]
+    assert desk.told("finished")[0].lease_id == lost
+
+
+async def test_a_lease_that_the_engine_works_on_stays_open(running: Any) -> None:
+    desk = await running()
+    desk.open()
+    await desk.clock.advance(2.0)
+    for sequence in range(2, 12):
+        now = desk.clock.monotonic()
+        busy = [an_endpoint(index, waiting=0, running=1, read_at=now) for index in (1, 2)]
+        desk.view.apply_snapshot(a_snapshot(busy, sequence=sequence, now=now), now)
+        await desk.clock.advance(1.0)
+    assert desk.ended == []
 
 
 async def test_beyond_the_limit_the_oldest_lease_is_given_up(running: Any) -> None:

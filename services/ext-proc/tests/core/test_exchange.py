@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pointsman_common.contracts.layer_pb2 import Rejection
+from pointsman_common.contracts.layer_pb2 import HeaderMutation, HeaderValue, Rejection
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
 from pointsman_common.contracts.scheduling_pb2 import Picked
 from pointsman_ext_proc.core.exchange import Exchange, ExchangeRules
@@ -499,6 +499,16 @@ def test_the_served_endpoint_is_told_and_echoed_where_asked() -> None:
     assert plain == [LeaseServed("10.0.0.2:8000"), AnsweredHeaders()]
     (echoed,) = play(routed(rules={"echo_served": True}), headers)
     assert echoed[1] == AnsweredHeaders((("x-conformance-test-served-endpoint", b"10.0.0.2:8000"),))
+
+
+def test_headers_that_the_scheduler_wants_on_the_answer_are_set() -> None:
+    asked = HeaderMutation(
+        set=[HeaderValue(key="X-Session-Token", value=b"abc")], remove=["server"]
+    )
+    (answered,) = play(
+        routed(picked=Picked(response_headers=asked)), ResponseHeaders(((":status", b"200"),))
+    )
+    assert answered == [AnsweredHeaders((("x-session-token", b"abc"),), ("server",))]
 
 
 def test_an_answer_without_a_request_is_passed_on_and_ends_no_lease() -> None:

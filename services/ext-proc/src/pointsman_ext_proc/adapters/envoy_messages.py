@@ -193,10 +193,12 @@ def _request_piece(reply: events.RequestBodyPiece) -> bytes:
 
 
 def _answered_headers(reply: events.AnsweredHeaders) -> bytes:
-    if not reply.set:
+    if not reply.set and not reply.remove:
         return _CONTINUE_RESPONSE_HEADERS
     message = _ext_proc.ProcessingResponse()
-    _set(message.response_headers.response.header_mutation.set_headers, reply.set)
+    mutation = message.response_headers.response.header_mutation
+    _set(mutation.set_headers, reply.set)
+    mutation.remove_headers.extend(reply.remove)
     return _encoded(message)
 
 

@@ -1,8 +1,9 @@
 """The leases that this edge owns: opens and closes them, tells the bus, answers who asks for them.
 
 A lease ends by its stream, by the gateway's access log (which may reach another edge, that then
-tells of it: see missed_ends.py), or after `max_lease_s`, as lost. Everything here is synchronous:
-nothing on a request's path waits for the bus.
+tells of it: see missed_ends.py), or as lost: when its engine has had less to do for a while (see
+lease_guard.py), or after `max_lease_s`. Everything here is synchronous: nothing on a request's path
+waits for the bus.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from pointsman_ext_proc.adapters.missed_ends import MOST_ASKED, MissedEnds
 from pointsman_ext_proc.adapters.request_event_publisher import RequestEventPublisher
 from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
 from pointsman_ext_proc.core.exchange_events import Dispatched
+from pointsman_ext_proc.core.lease_guard import HeldLease, LeaseGuard
 from pointsman_ext_proc.core.logged_end import LoggedEnd
 from pointsman_ext_proc.core.open_lease import (
     LeaseEnd,
@@ -81,6 +83,7 @@ class LeaseBook:
             opened_before=self._opened_before,
             close=self._end_missed,
         )
+        self._guard = LeaseGuard()
         self._blocks = PublishedBlocks(period_s=rules.republish_blocks_s)
         self._prefix = f"{secrets.token_hex(5)}-"
         self._count = 0
@@ -204,12 +207,20 @@ class LeaseBook:
             await self._clock.sleep(SWEEP_S)
             now = self._clock.monotonic()
             self._told.expire(now)
+            self._settle_contradicted(now)
             too_old = now - self._rules.max_lease_s
             while self._open:
                 oldest = next(iter(self._open.values()))
                 if oldest.opened_at > too_old:
                     break
                 self._give_up(oldest)
+
+    def _settle_contradicted(self, now: float) -> None:
+        held = (
+            HeldLease(lease.lease_id, lease.uid, lease.opened_at) for lease in self._open.values()
+        )
+        for lease_id in self._guard.contradicted(held, self._directory.engine_reports(), now):
+            self.end(lease_id, LeaseEnd(0, "lost"))
 
     def _give_up(self, lease: OpenLease) -> None:
         self.end(lease.lease_id, LeaseEnd(0, "lost"))

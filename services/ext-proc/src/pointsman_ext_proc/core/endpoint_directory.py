@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pointsman_common.endpoint import Endpoint, in_subset
 from pointsman_common.pool_view import PoolRecord, PoolView
+from pointsman_ext_proc.core.lease_guard import EngineReport
 
 
 class EndpointDirectory:
@@ -39,6 +40,17 @@ class EndpointDirectory:
             return list(record.ready_endpoints())
         allowed = frozenset(subset)
         return [item for item in record.ready_endpoints() if in_subset(item.address, allowed)]
+
+    def engine_reports(self) -> dict[str, EngineReport]:
+        """What each engine says that it has to do, by uid; who says nothing is left out."""
+        record = self._view.get(self._pool)
+        reports: dict[str, EngineReport] = {}
+        for uid, endpoint in record.endpoints.items() if record else ():
+            metrics = endpoint.metrics
+            running, waiting = metrics.running_requests, metrics.waiting_requests
+            if running is not None and waiting is not None and metrics.read_at is not None:
+                reports[uid] = EngineReport(running + waiting, metrics.read_at)
+        return reports
 
     def mark_unreachable(self, address: str) -> None:
         """Leave an endpoint out until the datalayer speaks of it again."""

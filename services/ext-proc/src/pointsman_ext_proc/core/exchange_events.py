@@ -183,6 +183,7 @@ class AnsweredHeaders(msgspec.Struct, frozen=True):
     """Answers the response headers."""
 
     set: Headers = ()
+    remove: tuple[str, ...] = ()
 
 
 class ResponseBodyPiece(msgspec.Struct, frozen=True):

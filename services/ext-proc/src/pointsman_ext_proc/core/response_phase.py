@@ -92,10 +92,7 @@ class ResponsePhase:
         actions: list[Action] = []
         if event.served:
             actions.append(LeaseServed(event.served))
-        echo = self._echo_served and event.served
-        actions.append(
-            AnsweredHeaders(((CONFORMANCE_SERVED, event.served.encode()),) if echo else ())
-        )
+        actions.append(self._answered_headers(event.served))
         return self._ended_first(actions) if event.end_of_stream else actions
 
     def take_body(self, event: ResponseBody) -> list[Action]:
@@ -145,6 +142,14 @@ class ResponsePhase:
             return []
         whole = self._mode is BodyMode.NONE and (self._status > 0 or not reset)
         return [self._end("finished" if whole else "client-gone")]
+
+    def _answered_headers(self, served: str) -> AnsweredHeaders:
+        echo = ((CONFORMANCE_SERVED, served.encode()),) if self._echo_served and served else ()
+        if self._dispatched is None or not self._dispatched.picked.HasField("response_headers"):
+            return AnsweredHeaders(echo)
+        asked = self._dispatched.picked.response_headers
+        set_headers = tuple([(item.key.lower(), item.value) for item in asked.set])
+        return AnsweredHeaders((*echo, *set_headers), tuple(asked.remove))
 
     @property
     def _restores(self) -> bool:
