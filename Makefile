@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench clean
+.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench replay
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,12 @@ test: setup ## every test: unit, contract and end to end
 
 contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port, else our own)
 	$(BIN)/pytest tests/contract
+
+bench: setup ## time the hooks and the edge on this machine; numbers, no verdict
+	@for bench in tests/load/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+replay: setup ## run a trace through the production scheduler in virtual time
+	@$(BIN)/pointsman replay --policy round-robin --policy upstream --policy pointsman --policy oracle --load 0.7,1.0
 
 e2e: setup ## real Envoy, NATS and Redis with simulated engines
 	$(BIN)/pytest -n $(WORKERS) tests/e2e

@@ -148,6 +148,25 @@ async def test_events_open_serve_and_close_leases_and_listeners_see_them() -> No
         assert world.seen == ["picked l1", "serving l1", "finished l1 True"]
 
 
+async def test_a_lease_that_leaves_its_pool_to_the_message_is_shown_with_it() -> None:
+    seen: list[str] = []
+    world = World()
+    listener = LeaseSubscriber(
+        world.bus,
+        world.clock,
+        LeaseTable(),
+        EnvelopeStamp("scheduler/b", world.clock),
+        on_picked=lambda event: seen.append(event.lease.pool),
+    )
+    task = asyncio.create_task(listener.run())
+    await world.clock.advance(0.0)
+    message = events_pb2.RequestEvents.FromString(world.edge.picked("l1"))
+    message.picked[0].lease.pool = ""
+    world.edge.send("picked", message.SerializeToString())
+    task.cancel()
+    assert seen == [POOL]
+
+
 async def test_a_reader_that_starts_late_learns_the_open_leases_from_the_edges() -> None:
     world = World()
     world.edge.pick("l1")

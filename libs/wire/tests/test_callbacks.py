@@ -87,6 +87,26 @@ async def test_what_a_callback_raises_or_says_is_the_end_of_its_call(
         assert serving.errors == (["ZeroDivisionError()"] if said == b"fail" else [])
 
 
+async def test_a_factory_that_fails_ends_its_call_and_no_other(transport: Transport) -> None:
+    def fail() -> CallbackStream:
+        raise ZeroDivisionError
+
+    server = Server(transport=transport)
+    server.bidi_callbacks("/t.S/Fail", fail)
+    server.bidi_callbacks("/t.S/Echo", lambda: Shout([]))
+    [address] = await server.listen("127.0.0.1:0")
+    async with Channel(address, transport=transport) as channel:
+        other = channel.bidi("/t.S/Echo", timeout_s=5)
+        await other.send(b"a")
+        call = channel.bidi("/t.S/Fail", timeout_s=5)
+        with pytest.raises(RpcError) as caught:
+            await call.receive()
+        assert caught.value.status is RpcStatus.UNKNOWN
+        assert await other.receive() == b"a"
+        other.cancel()
+    await server.drain(0)
+
+
 async def test_a_cancelled_call_resets_its_callbacks(transport: Transport) -> None:
     async with Serving(transport) as serving:
         call = (await serving.channel()).bidi("/t.S/Echo", timeout_s=5)

@@ -174,6 +174,7 @@ class LeaseSubscriber:
             lease = decode_lease(event.lease, now, edge=edge, pool=pool, told_at=told_at)
             self._table.open(lease, now)
             if self._on_picked is not None:
+                event.lease.pool = lease.pool  # an edge may leave it to the message
                 self._on_picked(event)
 
     def _serving(self, _: str, payload: bytes) -> None:

@@ -201,7 +201,7 @@ class CoroutineStream(HandlerStream):
 class CallbackHandlerStream(HandlerStream):
     """A bidirectional call that drives a `wire.CallbackStream`; no task, no inbox."""
 
-    __slots__ = ("_callbacks",)
+    __slots__ = ("_callbacks", "_factory")
 
     def __init__(
         self,
@@ -212,7 +212,8 @@ class CallbackHandlerStream(HandlerStream):
         context: HandlerContext,
     ) -> None:
         super().__init__(connection, stream_id, head, context)
-        self._callbacks = factory()
+        self._factory = factory
+        self._callbacks = CallbackStream()  # until it is open, and if it never is
         self._callbacks.attach(self)
 
     @property
@@ -224,7 +225,7 @@ class CallbackHandlerStream(HandlerStream):
         return len(self.queue) if self.queue else 0
 
     def on_open(self) -> None:
-        self._guard(self._callbacks.on_open)
+        self._guard(self._open)
 
     def on_message(self, message: bytes) -> None:
         if self.is_ended:
@@ -242,6 +243,12 @@ class CallbackHandlerStream(HandlerStream):
 
     def on_reset(self, code: ErrorCode | None) -> None:
         self._guard(self._callbacks.on_reset)
+
+    def _open(self) -> None:
+        callbacks = self._factory()
+        callbacks.attach(self)
+        self._callbacks = callbacks
+        callbacks.on_open()
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:

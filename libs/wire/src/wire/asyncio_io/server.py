@@ -47,6 +47,7 @@ class WireServer:
         self.limits = limits
         self._max_message_bytes, self._on_error = max_message_bytes, on_error
         self._tls: ssl.SSLContext | None = None if tls is None else server_context(tls)
+        self._tls_timeout_s = None if tls is None else limits.handshake_timeout_s
         self._routes: dict[str, OpenStream] = {}
         self._context: HandlerContext | None = None
         self._listeners: list[asyncio.AbstractServer] = []
@@ -120,7 +121,12 @@ class WireServer:
 
     async def _listen_unix(self, address: UnixAddress) -> None:
         loop, path = asyncio.get_running_loop(), Path(address.path)
-        listener = await loop.create_unix_server(self._protocol, address.path, ssl=self._tls)
+        listener = await loop.create_unix_server(
+            self._protocol,
+            address.path,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._tls_timeout_s,
+        )
         self._listeners.append(listener)
         self._sockets.append((path, _inode(path)))
 
@@ -131,7 +137,13 @@ class WireServer:
             # A name may stand for several addresses, each of which would take another port.
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             host = str(found[0][4][0])
-        listener = await loop.create_server(self._protocol, host, port, ssl=self._tls)
+        listener = await loop.create_server(
+            self._protocol,
+            host,
+            port,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._tls_timeout_s,
+        )
         self._listeners.append(listener)
         return TcpAddress(address.host, port or listener.sockets[0].getsockname()[1])
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from wire.grpc.call_ends import parse_message, parse_status
 from wire.grpc.timeouts import parse_timeout
 from wire.http2.header_encoding import encode_fields
-from wire.http2.header_rules import regular_fields, request_pseudo_fields, response_status
+from wire.http2.header_rules import request_pseudo_fields, response_status
 from wire.http2.hpack_cache import HeaderBlock
 from wire.status import RpcError, RpcStatus
 
@@ -26,7 +26,6 @@ class RequestHead:
     def __init__(self, block: HeaderBlock) -> None:
         """Raises Http2StreamError when the block is malformed."""
         pseudo = request_pseudo_fields(block)
-        self._block = block
         self.path = pseudo[b":path"].decode("latin-1")
         self.http_refusal: bytes | None = None
         """The HTTP status of a request that is no gRPC call at all."""
@@ -34,7 +33,8 @@ class RequestHead:
         """The end of a call whose head is wrong."""
         self.timeout_s: float | None = None
         is_grpc = False
-        for name, value in regular_fields(block):
+        self._regular = block.fields[len(pseudo) :]
+        for name, value in self._regular:
             if name == b"content-type":
                 is_grpc = value.startswith(CONTENT_TYPE)
             elif name == b"grpc-timeout":
@@ -49,7 +49,7 @@ class RequestHead:
         """By lower-case key; binary values are left out."""
         return {
             name.decode("latin-1"): value.decode("latin-1")
-            for name, value in regular_fields(self._block)
+            for name, value in self._regular
             if name not in _NOT_METADATA and not name.endswith(b"-bin")
         }
 
@@ -72,7 +72,7 @@ class ResponseHead:
         self.is_grpc = False
         self.status: RpcStatus | None = None
         self.message = ""
-        for name, value in regular_fields(block):
+        for name, value in block.fields:
             if name == b"grpc-status":
                 self.status = parse_status(value)
             elif name == b"grpc-message":

@@ -1,8 +1,9 @@
-"""Header blocks that we receive: HPACK (RFC 7541) behind two caches.
+"""Header blocks that we receive: HPACK (RFC 7541) behind three caches.
 
 - Whole blocks: a peer sends the same few blocks again and again. A block that left the dynamic
   table alone means the same as long as the table does not change, so it is decoded once.
 - Huffman strings: of the blocks that do differ (a new traceparent each), most strings are known.
+- Fields found well formed, likewise.
 
 The tables and the Huffman code are those of the `hpack` library; its decoder is not used, because
 it offers no place for the caches. Time per block: 0.1 us known, 5 to 15 us new.
@@ -13,6 +14,7 @@ from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from wire.http2.errors import ErrorCode, Http2ConnectionError, too_much
+from wire.http2.field_rules import field_fault
 from wire.http2.settings import DEFAULT_HEADER_TABLE_BYTES
 
 Field = tuple[bytes, bytes]
@@ -22,16 +24,20 @@ _FIELD_OVERHEAD_BYTES = 32
 _MAX_INTEGER_OCTETS = 5
 _BLOCKS_KEPT = 256
 _STRINGS_KEPT = 1024
+_FIELDS_KEPT = 1024
 _LONGEST_STRING_KEPT = 128
 
 
 class HeaderBlock:
-    """The fields of one block in order. `memo` is free for what a reader of them worked out."""
+    """The fields of one block in order, and what is wrong with one of them, if anything is.
 
-    __slots__ = ("fields", "memo")
+    `memo` is free for what a reader of the fields worked out.
+    """
 
-    def __init__(self, fields: tuple[Field, ...]) -> None:
-        self.fields = fields
+    __slots__ = ("fault", "fields", "memo")
+
+    def __init__(self, fields: tuple[Field, ...], fault: str | None = None) -> None:
+        self.fields, self.fault = fields, fault
         self.memo: object | None = None
 
 
@@ -43,6 +49,7 @@ class HeaderBlockReader:
         self._table = HeaderTable()
         self._blocks: dict[bytes, HeaderBlock] = {}
         self._strings: dict[bytes, bytes] = {}
+        self._good_fields: set[Field] = set()
 
     def read(self, block: bytes) -> HeaderBlock:
         """Decode one block, or find it.
@@ -57,7 +64,7 @@ class HeaderBlockReader:
             fields, changed = self._decode(block)
         except (HPACKError, IndexError) as error:
             raise Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, repr(error)) from error
-        decoded = HeaderBlock(tuple(fields))
+        decoded = HeaderBlock(tuple(fields), self._fault(fields))
         if changed or len(self._blocks) >= _BLOCKS_KEPT:
             self._blocks.clear()
         if not changed:
@@ -72,7 +79,10 @@ class HeaderBlockReader:
         while position < end:
             octet = block[position]
             if octet & 0x80:  # 6.1, an indexed field
-                index, position = _read_integer(block, position, 0x7F)
+                index = octet & 0x7F
+                position += 1
+                if index == 0x7F:
+                    index, position = _read_integer(block, position - 1, 0x7F)
                 field = _STATIC[index - 1] if 0 < index <= len(_STATIC) else self._entry(index)
             elif octet & 0xE0 == 0x20:  # 6.3, a new size of the dynamic table
                 size, position = _read_integer(block, position, 0x1F)
@@ -98,6 +108,18 @@ class HeaderBlockReader:
             if list_bytes > self._max_list_bytes:
                 raise too_much("header list")
         return fields, changed
+
+    def _fault(self, fields: list[Field]) -> str | None:
+        good = self._good_fields
+        for field in fields:
+            if field not in good:
+                fault = field_fault(*field)
+                if fault is not None:
+                    return fault
+                if len(good) >= _FIELDS_KEPT:
+                    good.clear()
+                good.add(field)
+        return None
 
     def _entry(self, index: int) -> Field:
         return self._table.get_by_index(index)

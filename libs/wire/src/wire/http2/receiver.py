@@ -7,7 +7,6 @@ stream. On the hot path: `benchmarks/bench_hop.py`.
 
 from collections.abc import Callable
 
-from wire.http2.budgets import Budget
 from wire.http2.errors import (
     ErrorCode,
     Http2ConnectionError,
@@ -15,6 +14,7 @@ from wire.http2.errors import (
     protocol_error,
     too_much,
 )
+from wire.http2.faults import Faults
 from wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -32,7 +32,6 @@ from wire.http2.frames import (
     WINDOW_UPDATE,
     frame,
     read_uint32,
-    rst_stream,
     strip_padding,
     unpack_header,
     window_update,
@@ -40,26 +39,21 @@ from wire.http2.frames import (
 from wire.http2.frames import DATA as DATA_TYPE
 from wire.http2.hpack_cache import HeaderBlock, HeaderBlockReader
 from wire.http2.limits import Limits
-from wire.http2.sender import Sender
 from wire.http2.settings import DEFAULT_WINDOW_BYTES
-from wire.http2.stream import VERDICTS, Stream, StreamState, Verdict
+from wire.http2.stream import Stream, StreamState
 
-_RESETS_REMEMBERED = 1024
 _PADDED_OR_PRIORITY = PADDED | PRIORITY_FLAG
 
 
-class Receiver(Sender):
+class Receiver(Faults):
     """Base of `Connection`, which gives it a life."""
 
     def __init__(self, limits: Limits, *, now: float, wake: Callable[[], None]) -> None:
-        super().__init__(wake)
-        self.limits, self.now = limits, now
+        super().__init__(limits, now=now, wake=wake)
         self.closing = False
         """Over: write what is left of the output and close the transport."""
         self.has_settings = False
         """The peer has sent its SETTINGS."""
-        self.last_stream_id = 0
-        """The highest stream that the client of this connection opened."""
         self.block_started_at: float | None = None
         """When the header block began whose end has not come."""
         self._rest = b""
@@ -70,9 +64,6 @@ class Receiver(Sender):
         self._headers_reader = HeaderBlockReader(max_list_bytes=limits.max_header_list_bytes)
         self._block = bytearray()
         self._block_of, self._block_ends, self._continuations = 0, False, 0
-        self._reset_by_us: dict[int, None] = {}
-        self._control = Budget(limits.control_frames_burst, limits.control_frames_per_s, now)
-        self._resets = Budget(limits.resets_burst, limits.resets_per_s, now)
         self._receivers: tuple[Callable[[int, int, bytes], None], ...] = (
             self._on_data,
             self._on_headers,
@@ -101,14 +92,6 @@ class Receiver(Sender):
 
     def on_goaway(self, last_stream_id: int, code: int, reason: str) -> None:
         """The peer takes no further streams."""
-        raise NotImplementedError
-
-    def reset(self, stream: Stream, code: ErrorCode) -> None:
-        """End `stream` at both sides at once."""
-        raise NotImplementedError
-
-    def drop(self, stream: Stream) -> None:
-        """Forget a stream that is over."""
         raise NotImplementedError
 
     def replenish(self, stream: Stream) -> None:
@@ -310,61 +293,6 @@ class Receiver(Sender):
     def _on_ignored(self, _: int, __: int, ___: bytes) -> None:
         """Frames of unknown types (section 5.5)."""
         self.count_control()
-
-    # -- faults
-
-    def _judge(self, kind: int, stream_id: int) -> None:
-        """A frame for a stream that cannot take it."""
-        verdict = VERDICTS[self.state_of(stream_id)][kind]
-        if verdict is Verdict.IDLE_FAULT:
-            raise protocol_error(f"{TYPE_NAMES[kind]} on an idle stream")
-        if verdict is Verdict.CONNECTION_FAULT:
-            raise Http2ConnectionError(ErrorCode.STREAM_CLOSED, f"{TYPE_NAMES[kind]} too late")
-        if verdict is Verdict.COUNT:
-            self.count_control()
-        elif verdict is Verdict.STREAM_FAULT:
-            if (stream := self.streams.get(stream_id)) is not None:
-                self._fault(stream, ErrorCode.STREAM_CLOSED)
-            else:
-                self.refuse(stream_id, ErrorCode.STREAM_CLOSED)
-
-    def state_of(self, stream_id: int) -> StreamState:
-        if (stream := self.streams.get(stream_id)) is not None:
-            return stream.state
-        if stream_id > self.last_stream_id or not stream_id & 1:
-            return StreamState.IDLE
-        return StreamState.RESET_BY_US if stream_id in self._reset_by_us else StreamState.CLOSED
-
-    def count_control(self) -> None:
-        if not self._control.spend(self.now):
-            raise too_much("control frames")
-
-    def count_reset(self) -> None:
-        if not self._resets.spend(self.now):
-            raise too_much("resets")
-
-    def _fault(self, stream: Stream, code: ErrorCode) -> None:
-        """The peer broke a rule on one stream; making us reset costs it like resetting does."""
-        if stream.closed:
-            return
-        self.reset(stream, code)
-        stream.on_reset(code)
-        self.count_reset()
-
-    def refuse(self, stream_id: int, code: ErrorCode) -> None:
-        """Reset a stream that has no owner."""
-        self._remember_reset(stream_id)
-        self.emit(rst_stream(stream_id, code))
-        self.count_reset()
-
-    def _forget_reset(self, stream_id: int) -> None:
-        """The peer has ended the stream too: anything more of it is a fault."""
-        del self._reset_by_us[stream_id]
-
-    def _remember_reset(self, stream_id: int) -> None:
-        self._reset_by_us[stream_id] = None
-        if len(self._reset_by_us) > _RESETS_REMEMBERED:
-            del self._reset_by_us[next(iter(self._reset_by_us))]
 
 
 def _without_priority(payload: bytes, flags: int) -> bytes:

@@ -1,6 +1,6 @@
 """Serves scheduling.v1: reads the question, has it decided, writes the answer.
 
-Benchmark: tests/bench_pick.py.
+Benchmark: tests/load/bench_pick.py.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 Rebuilt when endpoints come, go or change; scraped values are written where they changed; load is
 written at each lease event. Row `i` of every column is of the same endpoint.
-Benchmark: tests/bench_pick.py.
+Benchmark: tests/load/bench_pick.py.
 """
 
 import math

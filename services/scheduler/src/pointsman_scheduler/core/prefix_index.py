@@ -6,7 +6,7 @@ beyond the size of its cache. Kept twice: per endpoint in order of use, and per 
 of the endpoints that hold it, so that one walk over a prompt's hashes matches all endpoints.
 
 Approximate: filled from picks. What an engine really stored or dropped is not seen.
-Benchmark: tests/bench_pick.py.
+Benchmark: tests/load/bench_pick.py.
 """
 
 from collections import OrderedDict, deque

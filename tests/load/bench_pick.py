@@ -1,4 +1,4 @@
-"""How long a pick takes, stage by stage: `python tests/bench_pick.py [ENDPOINTS BLOCKS]`.
+"""How long a pick takes, stage by stage: `python tests/load/bench_pick.py [ENDPOINTS BLOCKS]`.
 
 The index is warm, and the last picks' load stands. Each figure is the 10th percentile of wall time
 in microseconds, which a busy machine disturbs least; compare the figures of one run, or of runs
