@@ -77,6 +77,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "router_url": f"grpc://{hooks['router']}",
             "flow_controller_url": f"grpc://{hooks['flow_controller']}",
             "scheduler_url": f"grpc://{hooks['scheduler']}",
+            # Two hundred requests at once are slow where cores are few; no case is about deadlines.
+            "route_timeout_s": 20,
+            "pick_timeout_s": 20,
             "error_format": "upstream",
             "emit_endpoint_scores": True,
             "echo_served_endpoint": True,
