@@ -1,25 +1,9 @@
-"""Free loopback ports, outside the range from which the kernel gives ports to clients."""
+"""Free loopback ports; two runs and two workers never get the same one."""
 
-import os
-import random
-import socket
-
-_FIRST, _LAST = 15_000, 32_000
-_given: set[int] = set()
+from pointsman_cli.adapters.free_ports import free_ports
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on and that this process has not given before."""
-    picker = random.Random(os.getpid() * 1_000_003 + len(_given))
-    for _ in range(2_000):
-        port = picker.randrange(_FIRST, _LAST)
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
-    raise RuntimeError("no free port found")
+    """A port of 127.0.0.1 that nobody listens on, claimed for this process."""
+    [port] = free_ports(1)
+    return port

@@ -1,6 +1,8 @@
 """The run folder keeps stacks apart and their state readable."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,26 @@ def test_programs_come_from_the_wheels_unless_named(tmp_path: Path) -> None:
     assert find_program("envoy", str(own)) == str(own)
     with pytest.raises(ProgramMissingError, match="--envoy /no/such"):
         find_program("envoy", "/no/such")
+
+
+def test_a_port_given_to_one_stack_is_not_given_to_another_that_starts_at_the_same_time() -> None:
+    ask = (
+        "from random import Random\n"
+        "from pointsman_cli.adapters.free_ports import free_ports\n"
+        "print(*free_ports(20, Random(7)), flush=True)\n"
+        "input()"
+    )
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
+    given = []
+    for child in (first, second):
+        assert child.stdout is not None
+        given.append(set(child.stdout.readline().split()))
+    for child in (first, second):
+        child.communicate("\n", timeout=10)
+    assert [len(ports) for ports in given] == [20, 20]
+    assert given[0].isdisjoint(given[1])
