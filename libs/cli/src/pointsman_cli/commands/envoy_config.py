@@ -2,7 +2,7 @@
 
 import argparse
 
-from pointsman_cli.core.gateway_options import CompletionSignal, ResponseMode
+from pointsman_cli.commands.gateway_arguments import add_gateway_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,20 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="/var/lib/pointsman/envoy/endpoints.json",
         help="file that the datalayer writes, its envoy_eds_path (%(default)s)",
     )
-    parser.add_argument(
-        "--response-mode",
-        type=ResponseMode,
-        choices=list(ResponseMode),
-        default=ResponseMode.STREAMED,
-        help="how responses pass the edge (%(default)s)",
-    )
-    parser.add_argument(
-        "--completion-signal",
-        type=CompletionSignal,
-        choices=list(CompletionSignal),
-        default=CompletionSignal.ACCESS_LOG,
-        help="how the edge learns that a response has ended (%(default)s)",
-    )
+    add_gateway_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

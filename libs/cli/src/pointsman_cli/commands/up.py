@@ -14,8 +14,8 @@ from pointsman_cli.adapters.programs import ProgramMissingError, find_program
 from pointsman_cli.adapters.progress import Progress
 from pointsman_cli.adapters.run_folder import RunFolder, StackRunningError, write_files
 from pointsman_cli.commands.background import start_in_background
+from pointsman_cli.commands.gateway_arguments import add_gateway_arguments
 from pointsman_cli.core.announcement import announcement
-from pointsman_cli.core.gateway_options import CompletionSignal, ResponseMode
 from pointsman_cli.core.sample_pool import POOL, first_pool
 from pointsman_cli.core.stack_record import StackRecord, StackState
 
@@ -45,20 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="your InferencePool, objectives and endpoints instead of the sample",
     )
-    parser.add_argument(
-        "--response-mode",
-        type=ResponseMode,
-        choices=list(ResponseMode),
-        default=ResponseMode.STREAMED,
-        help="how responses pass the edge (%(default)s)",
-    )
-    parser.add_argument(
-        "--completion-signal",
-        type=CompletionSignal,
-        choices=list(CompletionSignal),
-        default=CompletionSignal.ACCESS_LOG,
-        help="how the edge learns that a response has ended (%(default)s)",
-    )
+    add_gateway_arguments(parser)
     for name in ("envoy", "nats-server", "redis-server"):
         parser.add_argument(f"--{name}", metavar="PATH", help="use this program, not the wheel's")
     parser.add_argument(

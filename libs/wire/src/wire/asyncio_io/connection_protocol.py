@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar, cast
 
 from wire.asyncio_io.deadlines import Deadlines
@@ -16,7 +17,7 @@ away what the peer has not read of it."""
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
 
-class ConnectionProtocol(asyncio.Protocol, Generic[ConnectionT]):
+class ConnectionProtocol(asyncio.Protocol, ABC, Generic[ConnectionT]):
     """Base of both ends; `make_connection` and `on_lost` are theirs."""
 
     connection: ConnectionT
@@ -31,8 +32,9 @@ class ConnectionProtocol(asyncio.Protocol, Generic[ConnectionT]):
         self._has_ended = False
         self._backlog_bytes = 0
 
+    @abstractmethod
     def make_connection(self, now: float) -> ConnectionT:
-        raise NotImplementedError
+        """Begin the connection; `now` is in seconds."""
 
     def on_lost(self) -> None:
         """The connection is of no further use; its streams have been told."""

@@ -50,8 +50,11 @@ class GrpcioChannel:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
+            # The shortest time that an attempt is given, not the pause between two.
+            ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", 1_000),
+            # Replicas behind a DNS name that were replaced are found at once, not after 30 s.
+            ("grpc.dns_min_time_between_resolutions_ms", 500),
             ("grpc.lb_policy_name", "round_robin"),
             ("grpc.use_local_subchannel_pool", 1),
         ]

@@ -9,6 +9,7 @@ not go back.
            any state --fault, or the peer is lost--> closing
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from wire.http2.errors import ErrorCode, Http2ConnectionError, Http2StreamError
@@ -117,9 +118,9 @@ class Connection(Receiver):
 
     # -- for roles
 
+    @abstractmethod
     def goaway_id(self) -> int:
         """The highest stream of the peer that we may have acted upon (section 6.8)."""
-        raise NotImplementedError
 
     def close_if_drained(self) -> None:
         """Draining, and the last stream has ended."""

@@ -4,6 +4,7 @@ Applies the table of `stream.py`, remembers which streams we reset, and keeps th
 frames and resets. The frames themselves are read in `receiver.py`.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from wire.http2.budgets import Budget
@@ -28,13 +29,13 @@ class Faults(Sender):
         self._control = Budget(limits.control_frames_burst, limits.control_frames_per_s, now)
         self._resets = Budget(limits.resets_burst, limits.resets_per_s, now)
 
+    @abstractmethod
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """End `stream` at both sides at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop(self, stream: Stream) -> None:
         """Forget a stream that is over."""
-        raise NotImplementedError
 
     def _judge(self, kind: int, stream_id: int) -> None:
         """A frame for a stream that cannot take it."""

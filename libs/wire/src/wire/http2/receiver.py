@@ -5,6 +5,7 @@ Http2ConnectionError, when they end the connection, and are answered by RST_STRE
 stream. On the hot path: `benchmarks/bench_hop.py`.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from wire.http2.errors import (
@@ -80,9 +81,9 @@ class Receiver(Faults):
 
     # -- hooks of the connection and of its role
 
+    @abstractmethod
     def on_new_stream(self, stream_id: int, block: HeaderBlock, *, is_last: bool) -> None:
         """HEADERS on a stream that is not open."""
-        raise NotImplementedError
 
     def on_settings(self) -> None:
         """The peer announced settings."""
@@ -90,13 +91,13 @@ class Receiver(Faults):
     def on_pong(self, payload: bytes) -> None:
         """The peer answered a PING."""
 
+    @abstractmethod
     def on_goaway(self, last_stream_id: int, code: int, reason: str) -> None:
         """The peer takes no further streams."""
-        raise NotImplementedError
 
+    @abstractmethod
     def replenish(self, stream: Stream) -> None:
         """Grant what has been read of the stream."""
-        raise NotImplementedError
 
     # -- frames
 

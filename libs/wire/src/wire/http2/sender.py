@@ -6,6 +6,7 @@ starves the others. Only DATA waits: were control frames or reading held back as
 peers would wait for each other for ever. On the hot path: `benchmarks/bench_hop.py`.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -38,7 +39,7 @@ _PUMPED_BYTES = 256 << 10
 _LAST_BLOCK = END_HEADERS | END_STREAM
 
 
-class Sender:
+class Sender(ABC):
     """`wake` is called when output begins to wait outside of `receive`: write it soon."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -138,9 +139,9 @@ class Sender:
         self.is_paused = False
         self._pump()
 
+    @abstractmethod
     def ended_locally(self, stream: Stream) -> None:
         """Our side of `stream` is done: the role decides what becomes of it."""
-        raise NotImplementedError
 
     def _end_locally(self, stream: Stream) -> None:
         stream.local_done = True
