@@ -15,12 +15,16 @@ from support.whole_stack import GatewaySpec, Replica, WholeStack
 
 pytestmark = pytest.mark.timeout(180)
 
+# Above what a busy machine needs to answer, and short enough to wait for a layer that hangs.
+DEADLINES = {"route_timeout_s": 4, "pick_timeout_s": 4}
 CLOSED = {
+    **DEADLINES,
     "router_failure": "failClosed",
     "flow_controller_failure": "failClosed",
     "scheduler_failure": "failClosed",
 }
 OPEN = {
+    **DEADLINES,
     "router_failure": "failOpen",
     "flow_controller_failure": "failOpen",
     "scheduler_failure": "failOpen",

@@ -12,6 +12,8 @@ from support.ports import free_port
 from support.processes import Process, http_status, wait_ready
 from support.whole_stack import GatewaySpec, Replica, WholeStack
 
+# What is tested is that nothing gets lost; how fast a busy machine answers is not.
+PATIENT = {"route_timeout_s": 10, "pick_timeout_s": 10}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_scheduler.py"
 
 pytestmark = pytest.mark.timeout(120)
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     with WholeStack(
-        tmp_path_factory.mktemp("swap"), gateways={"main": GatewaySpec(edges=2)}
+        tmp_path_factory.mktemp("swap"), gateways={"main": GatewaySpec(edges=2, settings=PATIENT)}
     ) as started:
         yield started
 
