@@ -21,7 +21,7 @@ from pointsman_common.pool_view import PoolView
 from pointsman_common.rpc_channel import HookChannel
 from pointsman_common.rpc_server import RpcServer
 from pointsman_common.settings_loader import load_settings
-from pointsman_common.structured_log import configure_log
+from pointsman_common.structured_log import configure_log, get_logger
 from pointsman_flow_controller.adapters.dispatch_worker import DispatchWorker, PolicyReader
 from pointsman_flow_controller.adapters.dispatch_workers import DispatchWorkers
 from pointsman_flow_controller.adapters.flow_rpc_server import ADMIT, AdmitHook, FlowRpcServer
@@ -35,6 +35,8 @@ from pointsman_flow_controller.plugins.saturation.concurrency import Concurrency
 from pointsman_flow_controller.settings import FlowControllerSettings
 
 LAYER = "flow-controller"
+
+log = get_logger("flow-controller")
 
 
 async def main() -> None:
@@ -144,6 +146,8 @@ def policy_reader(settings: FlowControllerSettings, own_config: str) -> PolicyRe
         if not text:
             return own
         config = parse_endpoint_picker_config(text)
+        if config.flow_control is not None and config.flow_control.enable_eviction:
+            log.warning("setting-without-effect", setting="flowControl.enableEviction")
         return read_flow_policy(config, types, defaults=defaults, mode=settings.flow_control)
 
     own = own_policy(settings, types)
