@@ -8,7 +8,16 @@ import pytest
 from wire import BidiStream, CallbackStream, Channel, RpcError, RpcStatus, Server, Transport
 from wire.grpc.framing import frame_message
 from wire.http2.errors import ErrorCode
-from wire.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, rst_stream
+from wire.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    rst_stream,
+)
 from wire.http2.frames import frame as http2_frame
 from wire.testing.scripted_client import REQUEST_BLOCK
 
@@ -121,16 +130,17 @@ async def test_a_cancelled_call_resets_its_callbacks(transport: Transport) -> No
 async def finished_and_reset(address: str) -> None:
     """One exchange as Envoy ends it: END_STREAM and RST_STREAM in the same packet."""
     host, port = address.split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(PREFACE + http2_frame(SETTINGS, 0, 0))
     writer.write(
         http2_frame(HEADERS, END_HEADERS, 1, REQUEST_BLOCK)
         + http2_frame(DATA, 0, 1, frame_message(b"a"))
         + http2_frame(DATA, END_STREAM, 1)
         + rst_stream(1, ErrorCode.INTERNAL_ERROR)
+        + http2_frame(PING, 0, 0, b"all read")
     )
-    await writer.drain()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        await reader.readuntil(b"all read")  # frames are answered in order
     writer.close()
     await writer.wait_closed()
 
@@ -150,7 +160,7 @@ async def test_a_coroutine_sees_the_end_before_the_reset_that_comes_with_it() ->
                 told.append(message)
                 await stream.send(message)
             told.append("end")
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             told.append("cancelled")
             raise

@@ -1,6 +1,7 @@
 """The channel of the wire engine: refused streams, room, reconnecting, servers of all manners."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
@@ -187,7 +188,10 @@ async def test_informational_heads_are_passed_over() -> None:
 async def test_calls_wait_for_room_and_their_deadline_counts_while_they_wait() -> None:
     release = asyncio.Event()
 
+    entered = asyncio.Semaphore(0)
+
     async def hold(message: bytes) -> bytes:
+        entered.release()
         await release.wait()
         return message
 
@@ -200,7 +204,9 @@ async def test_calls_wait_for_room_and_their_deadline_counts_while_they_wait() -
 
     async with Channel(address, transport="wire") as channel:
         calls = [asyncio.ensure_future(held(10)) for _ in range(10)]
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                await entered.acquire()
         with pytest.raises(RpcError) as caught:
             await held(0.05)
         assert caught.value.status is RpcStatus.DEADLINE_EXCEEDED
@@ -224,7 +230,7 @@ async def test_after_a_failure_calls_fail_at_once_until_the_backoff_is_over() ->
     server.unary("/t.S/Echo", lambda message: message)
     [address] = await server.listen("127.0.0.1:0")
     await server.drain(0)
-    rules = BackoffRules(first_s=0.2, jitter=0.0)
+    rules = BackoffRules(first_s=0.5, jitter=0.0)
     async with Channel(address, transport="wire", backoff=rules) as channel:
         with pytest.raises(RpcError):
             await call(channel)
@@ -233,8 +239,13 @@ async def test_after_a_failure_calls_fail_at_once_until_the_backoff_is_over() ->
         await again.listen(address)
         with pytest.raises(RpcError):
             await call(channel)
-        await asyncio.sleep(0.25)
-        assert await call(channel) == b""
+        reply: bytes | None = None
+        async with asyncio.timeout(5):
+            while reply is None:
+                with contextlib.suppress(RpcError):
+                    reply = await call(channel)
+                await asyncio.sleep(0)
+        assert reply == b""
         await again.drain(0)
 
 
@@ -247,12 +258,20 @@ def test_backoff_grows_to_its_longest_and_starts_anew_after_a_success() -> None:
 
 
 async def test_closing_a_channel_ends_its_calls() -> None:
+    entered = asyncio.Event()
+
+    async def hang(_: bytes) -> bytes:
+        entered.set()
+        await asyncio.Event().wait()
+        return b""
+
     server = Server(transport="wire")
-    server.unary("/t.S/Hang", lambda _: asyncio.sleep(60, b""))
+    server.unary("/t.S/Hang", hang)
     [address] = await server.listen("127.0.0.1:0")
     channel = Channel(address, transport="wire")
     hanging = asyncio.ensure_future(channel.unary("/t.S/Hang", b"", timeout_s=30))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await entered.wait()
     await channel.close()
     with pytest.raises(RpcError) as caught:
         await hanging

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -22,13 +23,13 @@ from pointsman_common.endpoint import Endpoint
 CHUNKS = 300
 AT_ONCE = 16
 
-pytestmark = [
-    pytest.mark.skipif(
-        not (Path(sys.executable).parent / "envoy").exists() and shutil.which("envoy") is None,
-        reason="no Envoy here",
-    ),
-    pytest.mark.xdist_group("envoy"),
-]
+HAS_ENVOY = (Path(sys.executable).parent / "envoy").exists() or shutil.which("envoy") is not None
+
+# Wherever the project installs Envoy, its absence is a failure and not a skip.
+pytestmark = pytest.mark.skipif(
+    not HAS_ENVOY and sys.platform == "darwin" and platform.machine() == "x86_64",
+    reason="there is no Envoy wheel for Intel Macs",
+)
 
 
 class Backend:
