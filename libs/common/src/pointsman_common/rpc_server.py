@@ -71,14 +71,25 @@ class RpcServer:
 
 
 def _with_statuses(hook: UnaryHandler) -> UnaryHandler:
-    async def call(message: bytes) -> bytes:
+    # A plain function stays one: it is answered without a task.
+    def call(message: bytes) -> bytes | Awaitable[bytes]:
         try:
             reply = hook(message)
-            return reply if isinstance(reply, bytes) else await reply
         except PointsmanError as error:
-            raise RpcError(rpc_status_of(error), str(error)) from error
+            raise _rpc_error(error) from error
+        return reply if isinstance(reply, bytes) else awaited(reply)
+
+    async def awaited(reply: Awaitable[bytes]) -> bytes:
+        try:
+            return await reply
+        except PointsmanError as error:
+            raise _rpc_error(error) from error
 
     return call
+
+
+def _rpc_error(error: PointsmanError) -> RpcError:
+    return RpcError(rpc_status_of(error), str(error))
 
 
 def _log_failure(path: str, error: Exception) -> None:
