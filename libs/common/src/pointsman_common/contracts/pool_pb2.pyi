@@ -175,8 +175,16 @@ class ModelRule(_message.Message):
     priority: int
     def __init__(self, source: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[ModelTarget, _Mapping]]] = ..., priority: _Optional[int] = ...) -> None: ...
 
+class RoutePolicy(_message.Message):
+    __slots__ = ("name", "spec")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    spec: str
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[str] = ...) -> None: ...
+
 class PoolConfig(_message.Message):
-    __slots__ = ("envelope", "pool", "hash", "selector", "target_ports", "app_protocol", "failure_mode", "objectives", "model_rules", "endpoint_picker_config", "served_models", "lora_adapters", "prefix_block_tokens")
+    __slots__ = ("envelope", "pool", "hash", "selector", "target_ports", "app_protocol", "failure_mode", "objectives", "model_rules", "endpoint_picker_config", "served_models", "lora_adapters", "prefix_block_tokens", "route_policies")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +205,7 @@ class PoolConfig(_message.Message):
     SERVED_MODELS_FIELD_NUMBER: _ClassVar[int]
     LORA_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     PREFIX_BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_POLICIES_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     pool: str
     hash: str
@@ -210,7 +219,8 @@ class PoolConfig(_message.Message):
     served_models: _containers.RepeatedScalarFieldContainer[str]
     lora_adapters: _containers.RepeatedScalarFieldContainer[str]
     prefix_block_tokens: int
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., hash: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., target_ports: _Optional[_Iterable[int]] = ..., app_protocol: _Optional[str] = ..., failure_mode: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[InferenceObjective, _Mapping]]] = ..., model_rules: _Optional[_Iterable[_Union[ModelRule, _Mapping]]] = ..., endpoint_picker_config: _Optional[str] = ..., served_models: _Optional[_Iterable[str]] = ..., lora_adapters: _Optional[_Iterable[str]] = ..., prefix_block_tokens: _Optional[int] = ...) -> None: ...
+    route_policies: _containers.RepeatedCompositeFieldContainer[RoutePolicy]
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., hash: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., target_ports: _Optional[_Iterable[int]] = ..., app_protocol: _Optional[str] = ..., failure_mode: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[InferenceObjective, _Mapping]]] = ..., model_rules: _Optional[_Iterable[_Union[ModelRule, _Mapping]]] = ..., endpoint_picker_config: _Optional[str] = ..., served_models: _Optional[_Iterable[str]] = ..., lora_adapters: _Optional[_Iterable[str]] = ..., prefix_block_tokens: _Optional[int] = ..., route_policies: _Optional[_Iterable[_Union[RoutePolicy, _Mapping]]] = ...) -> None: ...
 
 class GetSnapshotRequest(_message.Message):
     __slots__ = ("pool",)
