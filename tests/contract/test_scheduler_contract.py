@@ -8,6 +8,7 @@ a pool `contract/empty` without endpoints. Without it the reference service is s
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from support.fake_datalayer import pool_state
@@ -27,10 +28,10 @@ ADDRESSES = {"10.0.0.1:8000": "e1", "10.0.0.2:8000": "e2"}
 @pytest.fixture(scope="module")
 def scheduler(
     under_test: Callable[[str], str | None],
-    start_service: Callable,
-    fake_datalayer: Callable,
+    start_service: Callable[..., Any],
+    fake_datalayer: Callable[..., Any],
     free_port: Callable[[], int],
-    wait_ready: Callable,
+    wait_ready: Callable[..., Any],
     no_bus_url: str,
 ) -> str:
     """Address of the scheduler."""

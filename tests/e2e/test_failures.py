@@ -166,7 +166,7 @@ async def test_a_datalayer_that_restarts_without_bus_and_store_finds_the_endpoin
     await asyncio.to_thread(datalayer.process.restart)
 
     def found() -> bool:
-        return sum(item["ready"] for item in stack.pool_state()["endpoints"]) == 3
+        return [item["ready"] for item in stack.pool_state()["endpoints"]] == [True] * 3
 
     await asyncio.to_thread(wait_until, "the endpoints from discovery", found)
     after = await steady_load(stack.gateways["closed"], requests=30, per_second=30)

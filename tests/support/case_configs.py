@@ -1,13 +1,15 @@
 """The configurations that the cases name."""
 
+from typing import Any
+
 from pointsman_common.endpoint_picker_config import DEFAULT_CONFIG
 from support.case_pools import picker_config
 
-_OPENAI_ONLY = {"requestHandler": {"parsers": [{"pluginRef": "openai-parser"}]}}
+_OPENAI_ONLY = {"parsers": [{"pluginRef": "openai-parser"}]}
 
 QK = picker_config(
     ["queue-scorer", "kv-cache-utilization-scorer", "max-score-picker", "openai-parser"],
-    **_OPENAI_ONLY,
+    requestHandler=_OPENAI_ONLY,
 )
 DEF = DEFAULT_CONFIG
 LORA = picker_config(
@@ -38,17 +40,18 @@ PREFIX_CAPPED = picker_config(
 )
 
 
-def flow_control(*plugins: object, **section: object) -> str:
+def flow_control(*plugins: str | dict[str, Any], **section: object) -> str:
     """Upstream's default with the gate on, and a `flowControl` section."""
+    sections: dict[str, Any] = {"flowControl": section} if section else {}
     return picker_config(
         [
             "queue-scorer",
             "kv-cache-utilization-scorer",
             "prefix-cache-scorer",
-            *plugins,  # type: ignore[list-item]  # types or whole entries
+            *plugins,
         ],
         featureGates=["flowControl"],
-        **({"flowControl": section} if section else {}),
+        **sections,
     )
 
 

@@ -44,7 +44,8 @@ class Reply:
     def immediate_header(self, name: str) -> str | None:
         for option in self.immediate.headers.set_headers:
             if option.header.key.lower() == name:
-                return (option.header.raw_value or option.header.value.encode()).decode()
+                value: bytes = option.header.raw_value or option.header.value.encode()
+                return value.decode()
         return None
 
     @property

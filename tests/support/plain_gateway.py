@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -42,12 +43,16 @@ def start_round_robin(
     try:
         for engine in ports:
             url = f"http://127.0.0.1:{engine}/health"
-            wait_until(f"engine {engine}", lambda url=url: http_status(url) == 200)
-        wait_until("Envoy", lambda: http_status(f"http://127.0.0.1:{port}/health") == 200)
+            wait_until(f"engine {engine}", partial(_answers, url))
+        wait_until("Envoy", partial(_answers, f"http://127.0.0.1:{port}/health"))
         yield PlainGateway(f"http://127.0.0.1:{port}", ports)
     finally:
         for process in reversed(processes):
             process.stop()
+
+
+def _answers(url: str) -> bool:
+    return http_status(url) == 200
 
 
 def _bootstrap(port: int, engines: tuple[int, ...]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -253,7 +254,7 @@ class WholeStack:
             for replica in replicas:
                 wait_ready(replica.process, replica.admin)
         for admin in self._envoy_admins:
-            wait_until("Envoy", lambda admin=admin: http_status(f"{admin}/ready") == 200)
+            wait_until("Envoy", partial(_envoy_ready, admin))
         expected = len(self.engine_ports)
         wait_until(
             "every endpoint scraped and ready",
@@ -265,13 +266,21 @@ class WholeStack:
                 == expected
             ),
         )
-        members = lambda admin: http_text(f"{admin}/clusters").count("pool_endpoints::127.0.0.1:")  # noqa: E731
-        for admin in self._envoy_admins:
-            wait_until("Envoy's members", lambda admin=admin: members(admin) > 0 or not expected)
+        if expected:
+            for admin in self._envoy_admins:
+                wait_until("Envoy's members", partial(_envoy_has_members, admin))
 
     def _own(self, process: Process) -> Process:
         self.processes.append(process)
         return process
+
+
+def _envoy_ready(admin: str) -> bool:
+    return http_status(f"{admin}/ready") == 200
+
+
+def _envoy_has_members(admin: str) -> bool:
+    return "pool_endpoints::127.0.0.1:" in http_text(f"{admin}/clusters")
 
 
 def _pool_manifest(served_models: str) -> str:

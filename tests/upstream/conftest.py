@@ -3,12 +3,12 @@
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.case_pools import POOLS, CasePool, write_manifests
+from support.case_stack import Stack
 from support.ext_proc_client import Gateway
 from support.metrics_target import MetricsTarget
 from support.polling import wait_until
@@ -16,30 +16,6 @@ from support.ports import free_port
 from support.processes import Process, http_text, start_module, start_nats, wait_ready
 
 SERVICES = ("datalayer", "router", "flow_controller", "scheduler")
-
-
-@dataclass
-class Stack:
-    admins: dict[str, str]
-    """URL of each service's admin API."""
-    edges: dict[str, dict[str, Any]]
-    """Settings of each pool's edge, by the pool's name."""
-    bus_url: str
-    datalayer_url: str
-    target: MetricsTarget
-    manifests: Path
-    processes: dict[str, Process]
-
-    @property
-    def datalayer_admin(self) -> str:
-        return self.admins["datalayer"]
-
-    @property
-    def flow_admin(self) -> str:
-        return self.admins["flow_controller"]
-
-    def edge_admin(self, pool: CasePool) -> str:
-        return f"http://{self.edges[pool.name]['admin_address']}"
 
 
 @pytest.fixture(scope="session")

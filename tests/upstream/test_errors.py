@@ -2,6 +2,7 @@
 
 from support.case_configs import DEF, QK, QK_DECODE
 from support.case_pools import CasePool, Engine, case, objective, state_key
+from support.case_stack import Stack
 from support.ext_proc_client import Gateway, Reply, request_body, request_headers
 from support.polling import await_until
 from support.request_bodies import E1, asks, completion
@@ -105,7 +106,7 @@ async def test_a_sheddable_request_goes_where_there_is_room(gateway: Gateway) ->
 
 @case(44, config=QK, engines=ONE, objects=SHED)
 async def test_stale_metrics_count_as_full_for_sheddable_requests_only(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stack.target.states[state_key(pool.name, 1, 8000)].hang = True
 

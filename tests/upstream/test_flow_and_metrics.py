@@ -26,6 +26,7 @@ from support.case_configs import (
     one_at_a_time,
 )
 from support.case_pools import CasePool, Engine, case, endpoint_entries, state_key
+from support.case_stack import Stack
 from support.ext_proc_client import Gateway, GatewayStream, request_body, request_headers
 from support.polling import await_until, wait_until
 from support.ports import free_port
@@ -38,11 +39,11 @@ REASON = "x-llm-d-request-dropped-reason"
 SCORES = "x-gateway-destination-endpoint-scores"
 
 
-def queued(stack, pool: CasePool) -> float:
+def queued(stack: Stack, pool: CasePool) -> float:
     return flow_metric(stack, "llm_d_epp_flow_control_queue_size", pool)
 
 
-def flow_metric(stack, name: str, pool: CasePool, **labels: str) -> float:
+def flow_metric(stack: Stack, name: str, pool: CasePool, **labels: str) -> float:
     wanted = [f'inference_pool="{pool.full_name}"', *(f'{k}="{v}"' for k, v in labels.items())]
     return sum(
         float(line.rpartition(" ")[2])
@@ -53,12 +54,14 @@ def flow_metric(stack, name: str, pool: CasePool, **labels: str) -> float:
 
 async def send(gateway: Gateway, **headers: str) -> GatewayStream:
     stream = gateway.open()
-    await stream.send(*asks(**headers))
+    await stream.send(*asks(completion(), **headers))
     return stream
 
 
 @case(86, config=FC, engines=FULL)
-async def test_a_request_waits_until_there_is_room(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_a_request_waits_until_there_is_room(
+    gateway: Gateway, stack: Stack, pool: CasePool
+) -> None:
     stream = await send(gateway)
     waiting = asyncio.ensure_future(stream.reply(timeout_s=20))
     wait_until("a queued request", lambda: queued(stack, pool) == 1)
@@ -80,7 +83,7 @@ async def test_an_empty_pool_ends_the_wait_with_503(gateway: Gateway) -> None:
 
 @case(89, config=FC)
 async def test_a_request_waits_for_the_first_endpoint(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stream = await send(gateway)
     waiting = asyncio.ensure_future(stream.reply(timeout_s=30))
@@ -93,7 +96,7 @@ async def test_a_request_waits_for_the_first_endpoint(
 
 @case(91, config=flow_control(priorityBands=[{"priority": 0, "maxRequests": 1}]))
 async def test_a_full_band_of_an_empty_pool_refuses_with_503(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     first = await send(gateway)
     wait_until("a queued request", lambda: queued(stack, pool) == 1)
@@ -104,7 +107,7 @@ async def test_a_full_band_of_an_empty_pool_refuses_with_503(
 
 @case(92, config=flow_control(priorityBands=[{"priority": 0, "maxBytes": 1000}]), engines=FULL)
 async def test_a_band_full_of_bytes_refuses_with_429(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     body = completion(prompt="x" * (600 - len(completion(prompt=""))))
     first = gateway.open()
@@ -118,7 +121,7 @@ async def test_a_band_full_of_bytes_refuses_with_429(
     first.cancel()
 
 
-async def dispatch_order(gateway: Gateway, stack, pool: CasePool) -> list[str]:
+async def dispatch_order(gateway: Gateway, stack: Stack, pool: CasePool) -> list[str]:
     """Queue A, A, A and B behind one running request; say who goes when."""
     running = await send(gateway, x_llm_d_inference_fairness_id="Z")
     assert (await running.reply()).destination == E1
@@ -144,17 +147,23 @@ async def dispatch_order(gateway: Gateway, stack, pool: CasePool) -> list[str]:
 
 
 @case(94, config=one_at_a_time("global-strict-fairness-policy"), engines=ONE)
-async def test_global_strict_goes_by_arrival(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_global_strict_goes_by_arrival(
+    gateway: Gateway, stack: Stack, pool: CasePool
+) -> None:
     assert await dispatch_order(gateway, stack, pool) == ["A", "A", "A", "B"]
 
 
 @case(95, config=one_at_a_time("round-robin-fairness-policy"), engines=ONE)
-async def test_round_robin_takes_each_flow_in_turn(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_round_robin_takes_each_flow_in_turn(
+    gateway: Gateway, stack: Stack, pool: CasePool
+) -> None:
     assert await dispatch_order(gateway, stack, pool) == ["A", "B", "A", "A"]
 
 
 @case(97, config=FC, engines=FULL)
-async def test_a_client_that_goes_leaves_the_queue(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_a_client_that_goes_leaves_the_queue(
+    gateway: Gateway, stack: Stack, pool: CasePool
+) -> None:
     stream = await send(gateway)
     wait_until("a queued request", lambda: queued(stack, pool) == 1)
     stream.cancel()
@@ -180,7 +189,7 @@ async def test_a_client_that_goes_leaves_the_queue(gateway: Gateway, stack, pool
     differs="a draining flow controller serves queued and new requests until the drain ends",
 )
 async def test_a_draining_flow_controller_still_serves_who_waits(
-    stack, pool: CasePool, tmp_path: Path
+    stack: Stack, pool: CasePool, tmp_path: Path
 ) -> None:
     with _own_flow_controller(stack, pool, tmp_path) as (flow, edge):
         gateway = Gateway(edge.address)
@@ -219,7 +228,7 @@ class _Own:
 
 
 @contextmanager
-def _own_flow_controller(stack, pool: CasePool, folder: Path) -> Iterator[tuple[_Own, _Own]]:
+def _own_flow_controller(stack: Stack, pool: CasePool, folder: Path) -> Iterator[tuple[_Own, _Own]]:
     """A flow controller and an edge of the case's own, in the shared stack."""
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(5)]
     flow_address, flow_admin, edge_address, health, edge_admin = addresses
@@ -260,7 +269,7 @@ def _own_flow_controller(stack, pool: CasePool, folder: Path) -> Iterator[tuple[
 
 
 @case(100, config=QK, differs="there is no leader: every replica is ready")
-def test_health_answers_by_service_name(stack, pool: CasePool) -> None:
+def test_health_answers_by_service_name(stack: Stack, pool: CasePool) -> None:
     kinds = health_pb2.HealthCheckResponse.ServingStatus
     with grpc.insecure_channel(stack.edges[pool.name]["health_address"]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -346,7 +355,7 @@ async def test_a_capped_match_is_full_when_its_blocks_are(gateway: Gateway) -> N
 
 @case(107, config=ACTIVE, engines=(Engine(), Engine()))
 async def test_open_requests_spread_evenly(gateway: Gateway) -> None:
-    counts = {E1: 0, E2: 0}
+    counts: dict[str | None, int] = {E1: 0, E2: 0}
     streams = []
     for _ in range(5):
         stream = await send(gateway)
@@ -367,7 +376,7 @@ async def test_a_prefill_header_of_the_client_does_not_pass(gateway: Gateway) ->
 
 @case(110, config=QK, engines=ONE)
 async def test_an_endpoint_that_is_gone_is_not_picked(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     second = CasePool(pool.name, "", [Engine(50, 0.9), Engine(0, 0.0)], [])
     extra = [endpoint_entries(second, stack.target)[1]]
@@ -392,7 +401,7 @@ async def test_an_endpoint_that_is_gone_is_not_picked(
         Engine(kv=0.1),
     ),
 )
-async def test_a_missing_family_leaves_the_others_readable(stack, pool: CasePool) -> None:
+async def test_a_missing_family_leaves_the_others_readable(stack: Stack, pool: CasePool) -> None:
     def first() -> dict[str, Any]:
         state = json.loads(http_text(f"{stack.datalayer_admin}/v1/pools/{pool.full_name}"))
         [found] = [item for item in state["endpoints"] if item["address"] == E1]
@@ -425,7 +434,7 @@ async def test_the_engine_label_chooses_the_metric_names(gateway: Gateway) -> No
 
 
 @case(115, config=QK, engines=(Engine(),), ports=(8000, 8001))
-async def test_only_active_ports_are_used(stack, pool: CasePool, gateway: Gateway) -> None:
+async def test_only_active_ports_are_used(stack: Stack, pool: CasePool, gateway: Gateway) -> None:
     entries = [
         {
             **entry,

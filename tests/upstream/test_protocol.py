@@ -7,6 +7,7 @@ import uuid
 import pytest
 from support.case_configs import DEF, QK, QK_TWO
 from support.case_pools import CasePool, Engine, case, objective
+from support.case_stack import Stack
 from support.ext_proc_client import (
     DESTINATION,
     Gateway,
@@ -110,7 +111,9 @@ async def test_trailers_after_the_end_of_the_body_need_no_reply(gateway: Gateway
 
 
 @case(14, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
-async def test_a_header_given_as_value_counts(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_a_header_given_as_value_counts(
+    gateway: Gateway, stack: Stack, pool: CasePool
+) -> None:
     await _has_priority(
         gateway,
         stack,
@@ -123,7 +126,7 @@ async def test_a_header_given_as_value_counts(gateway: Gateway, stack, pool: Cas
 
 
 @case(16, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
-async def test_the_older_header_name_counts(gateway: Gateway, stack, pool: CasePool) -> None:
+async def test_the_older_header_name_counts(gateway: Gateway, stack: Stack, pool: CasePool) -> None:
     await _has_priority(
         gateway, stack, pool, "model-16", 10, {"x-gateway-inference-objective": "obj-hi"}
     )
@@ -131,7 +134,7 @@ async def test_the_older_header_name_counts(gateway: Gateway, stack, pool: CaseP
 
 @case(17, config=QK, engines=ONE, objects=TWO_OBJECTIVES)
 async def test_the_current_header_name_beats_the_older(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     both = {
         "x-gateway-inference-objective": "obj-shed",
@@ -142,7 +145,7 @@ async def test_the_current_header_name_beats_the_older(
 
 async def _has_priority(
     gateway: Gateway,
-    stack,
+    stack: Stack,
     pool: CasePool,
     model: str,
     priority: int,
@@ -208,7 +211,7 @@ async def test_each_target_port_is_an_endpoint_of_its_own(gateway: Gateway) -> N
 
 @case(26, config=QK, engines=ONE)
 async def test_a_client_that_goes_before_its_body_ends_leaves_nothing(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stream = gateway.open()
     await stream.send(request_headers(), request_body(b'{"model":', end=False))
@@ -217,7 +220,7 @@ async def test_a_client_that_goes_before_its_body_ends_leaves_nothing(
     wait_until("no open lease", lambda: in_flight(stack, pool) == 0)
 
 
-def in_flight(stack, pool: CasePool) -> int:
+def in_flight(stack: Stack, pool: CasePool) -> int:
     """Open leases of a pool, as the datalayer sees them."""
     state = json.loads(http_text(f"{stack.datalayer_admin}/v1/pools/{pool.full_name}"))
     return sum(endpoint["in_flight"] for endpoint in state["endpoints"])

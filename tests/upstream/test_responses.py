@@ -5,6 +5,7 @@ from typing import Any
 
 from support.case_configs import QK
 from support.case_pools import CasePool, Engine, case, rewrite, rule
+from support.case_stack import Stack
 from support.ext_proc_client import Gateway, GatewayStream, response_body, response_headers
 from support.polling import wait_until
 from support.processes import http_text
@@ -35,7 +36,7 @@ async def piece(stream: GatewayStream) -> tuple[bytes, bool]:
     return sent.body, sent.end_of_stream
 
 
-def metric(stack, pool: CasePool, name: str, model: str) -> float:
+def metric(stack: Stack, pool: CasePool, name: str, model: str) -> float:
     """Sum of a metric's samples of one model."""
     return sum(
         float(line.rpartition(" ")[2])
@@ -44,16 +45,17 @@ def metric(stack, pool: CasePool, name: str, model: str) -> float:
     )
 
 
-def has_usage(stack, pool: CasePool, model: str, **counts: int) -> None:
+def has_usage(stack: Stack, pool: CasePool, model: str, **counts: int) -> None:
     for kind, count in counts.items():
         name = f"llm_d_epp_request_{kind}_tokens"
-        wait_until(
-            f"{kind} tokens of {model}",
-            lambda name=name, count=count: (
+
+        def counted(name: str = name, count: int = count) -> bool:
+            return (
                 metric(stack, pool, f"{name}_sum", model) == count
                 and metric(stack, pool, f"{name}_count", model) == 1
-            ),
-        )
+            )
+
+        wait_until(f"{kind} tokens of {model}", counted)
 
 
 @case(73, config=QK, engines=ONE)
@@ -74,7 +76,7 @@ async def test_an_empty_last_chunk_ends_a_json_answer(gateway: Gateway) -> None:
 
 @case(76, config=QK, engines=ONE)
 async def test_each_event_is_passed_at_once_and_usage_counted_once(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stream = await routed(gateway, completion("model-76", stream=True))
     await answered(stream, SSE)
@@ -121,7 +123,7 @@ async def test_the_client_sees_the_model_it_asked_for(gateway: Gateway) -> None:
 
 @case(82, config=QK, engines=ONE)
 async def test_usage_of_a_json_answer_is_counted_once(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stream = await routed(gateway, completion("model-82"))
     await answered(stream, JSON)
@@ -139,7 +141,7 @@ async def test_usage_of_a_json_answer_is_counted_once(
 
 @case(83, config=QK, engines=ONE)
 async def test_usage_of_a_responses_stream_is_found(
-    gateway: Gateway, stack, pool: CasePool
+    gateway: Gateway, stack: Stack, pool: CasePool
 ) -> None:
     stream = await routed(gateway, completion("model-83", stream=True))
     await answered(stream, SSE)
