@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from support.ext_proc_client import (
+    Gateway,
     GatewayStream,
     request_body,
     request_headers,
@@ -24,6 +25,12 @@ def asks(body: bytes = completion(), **headers: str) -> list[Any]:
     """Headers and the whole body; `_` in a header's name stands for `-`."""
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     return [request_headers(named), request_body(body, end=True)]
+
+
+async def send(gateway: Gateway, **headers: str) -> GatewayStream:
+    stream = gateway.open()
+    await stream.send(*asks(completion(), **headers))
+    return stream
 
 
 async def finish(stream: GatewayStream, answer: bytes = b"{}") -> None:
