@@ -17,7 +17,7 @@ from pointsman_common.contract_codec import (
 )
 from pointsman_common.contracts import pool_pb2
 from pointsman_common.endpoint import Endpoint, EndpointMetrics
-from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget
+from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget, RoutePolicy
 from pointsman_common.testing.builders import an_endpoint
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -73,6 +73,7 @@ POOLS = st.builds(
     served_models=st.frozensets(WORDS, max_size=3),
     lora_adapters=st.frozensets(WORDS, max_size=3),
     prefix_block_tokens=st.integers(1, 4096),
+    route_policies=st.lists(st.builds(RoutePolicy, WORDS, WORDS), max_size=3).map(tuple),
 )
 
 

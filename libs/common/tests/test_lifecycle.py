@@ -1,12 +1,23 @@
 import asyncio
+import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from pointsman_common.errors import SettingsError
 from pointsman_common.lifecycle import PartEndedError, run_service, run_until_signalled
 from pointsman_common.testing.virtual_clock import settle
+
+
+@pytest.fixture(autouse=True)
+def usual_collection() -> Iterator[None]:
+    """`run_service` changes it for the whole process."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 class Steady:
@@ -204,6 +215,16 @@ def test_a_clean_end_is_exit_zero() -> None:
         await run_and_signal(Steady("steady", []))
 
     assert run_service(main) == 0
+
+
+def test_what_was_imported_is_not_searched_for_unused_cycles_any_more() -> None:
+    frozen: list[int] = []
+
+    async def main() -> None:
+        frozen.append(gc.get_freeze_count())
+
+    run_service(main)
+    assert frozen[0] > 10_000
 
 
 def test_what_nobody_foresaw_is_not_hidden() -> None:

@@ -246,6 +246,22 @@ def test_a_forgotten_pool_is_gone_and_may_come_again() -> None:
     assert view.apply_snapshot(a_snapshot([an_endpoint(1)], sequence=5), NOW)
 
 
+def test_a_pool_that_is_told_to_be_gone_is_forgotten_until_a_snapshot_brings_it_back() -> None:
+    view, heard = a_view(), list[str]()
+    view.apply_snapshot(a_snapshot([an_endpoint(1)]), NOW)
+    view.on_change(heard.append)
+    gone = a_snapshot([], sequence=3)
+    gone.gone = True
+    assert view.apply_snapshot(gone, NOW)
+    assert (view.get(POOL), heard) == (None, [POOL])
+    assert view.apply_delta(a_delta(2, upserted=(an_endpoint(2),)), NOW), "it is of before"
+    assert view.apply_delta(a_delta(4, upserted=(an_endpoint(2),)), NOW), "nothing is to be asked"
+    assert not view.apply_snapshot(a_snapshot([an_endpoint(1)], sequence=2), NOW), "it is of before"
+    assert view.get(POOL) is None
+    view.apply_snapshot(a_snapshot([an_endpoint(1)], sequence=5), NOW)
+    assert list(record(view).endpoints) == ["e1"]
+
+
 def test_a_regime_stays_until_a_message_brings_another() -> None:
     view = a_view()
     snapshot = a_snapshot([an_endpoint(1)], sequence=1)

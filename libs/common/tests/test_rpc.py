@@ -11,12 +11,24 @@ from pointsman_common.clock import SystemClock
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.errors import BadRequestError, LayerUnavailableError, SettingsError
 from pointsman_common.identity import description
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.rpc_channel import HookChannel, RpcFailed, parse_addresses
 from pointsman_common.rpc_server import DESCRIBE, HEALTH_CHECK, RpcServer, UnaryHandler
 from pointsman_common.testing.waiting import until
 from wire import RpcError, RpcStatus
 
 HOOK = "/demo.v1.Demo/Say"
+
+
+class Both:
+    """The two ends of the calls."""
+
+    transport: RpcTransport = "wire"
+
+
+@pytest.fixture(params=["wire", "grpcio"], autouse=True)
+def either_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Both, "transport", request.param)
 
 
 class Replica:
@@ -36,6 +48,7 @@ class Replica:
             {HOOK: hook},
             describe=lambda: description("router", f"router/{self.name}"),
             ready=lambda: self.ready,
+            transport=Both.transport,
         )
 
     @property
@@ -52,8 +65,8 @@ class Replica:
 
 
 @asynccontextmanager
-async def a_channel(*urls: str, shun_s: float = 1.0) -> AsyncIterator[HookChannel]:
-    channel = HookChannel(",".join(urls), SystemClock(), shun_s=shun_s)
+async def a_channel(*urls: str) -> AsyncIterator[HookChannel]:
+    channel = HookChannel(",".join(urls), SystemClock(), transport=Both.transport)
     yield channel
     await channel.close()
 
@@ -136,7 +149,9 @@ async def test_a_call_that_is_open_when_its_replica_stops_is_made_again_elsewher
                 call = asyncio.create_task(warm.call(HOOK, b"", timeout_s=5))
                 await reached.wait()
                 call.cancel()
-            channel = HookChannel(f"{stopping.url},{other.url}", SystemClock())
+            channel = HookChannel(
+                f"{stopping.url},{other.url}", SystemClock(), transport=Both.transport
+            )
             reached.clear()
             calls = [asyncio.create_task(channel.call(HOOK, b"", timeout_s=5)) for _ in range(2)]
             await reached.wait()

@@ -13,6 +13,7 @@ OF_A_POOL = [
     subjects.request_serving,
     subjects.request_finished,
     subjects.leases_query,
+    subjects.prefix_query,
     subjects.decision,
     subjects.flow_stats,
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from pointsman_common.contracts import pool_pb2
 from pointsman_common.endpoint import Endpoint, EndpointMetrics
-from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget
+from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget, RoutePolicy
 
 
 def decode_metrics(message: pool_pb2.EndpointMetrics, now: float) -> EndpointMetrics:
@@ -97,6 +97,7 @@ def decode_pool_config(message: pool_pb2.PoolConfig) -> InferencePool:
         served_models=frozenset(message.served_models),
         lora_adapters=frozenset(message.lora_adapters),
         prefix_block_tokens=message.prefix_block_tokens or 64,
+        route_policies=tuple(RoutePolicy(item.name, item.spec) for item in message.route_policies),
     )
 
 
@@ -118,6 +119,9 @@ def encode_pool_config(pool: InferencePool) -> pool_pb2.PoolConfig:
         served_models=sorted(pool.served_models),
         lora_adapters=sorted(pool.lora_adapters),
         prefix_block_tokens=pool.prefix_block_tokens,
+        route_policies=[
+            pool_pb2.RoutePolicy(name=item.name, spec=item.spec) for item in pool.route_policies
+        ],
     )
 
 

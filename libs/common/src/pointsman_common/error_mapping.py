@@ -33,6 +33,9 @@ REJECTED_CONTEXT_CANCELLED = "rejected-context-cancelled"
 REJECTED_SHUTTING_DOWN = "rejected-shutting-down"
 EVICTED_PRIORITY = "evicted-priority"
 
+REJECTED_TENANT_LIMIT = "rejected-tenant-limit"
+"""Not upstream's: a tenant has used up what it may use in a window of time."""
+
 RPC_STATUS: Mapping[type[PointsmanError], RpcStatus] = {
     BusUnavailableError: RpcStatus.UNAVAILABLE,
     LayerUnavailableError: RpcStatus.UNAVAILABLE,

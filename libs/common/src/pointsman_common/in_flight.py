@@ -43,6 +43,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     provisional: bool = False
     told_at: tuple[int, int] = (0, 0)
     """Epoch and sequence of the edge's message that told of it; see Envelope in layer.proto."""
+    prefill_endpoint: str = ""
+    """The uid of the endpoint that computes the prompt, where that is another."""
 
 
 @dataclass(slots=True)
@@ -123,7 +125,9 @@ class LeaseTable:
         if lease.lease_id in self._leases or lease.lease_id in self._gone:
             return
         self._provisional[lease.lease_id] = now + self._provisional_ttl_s
-        self._add(replace(lease, provisional=True, opened_at=now))
+        if not lease.provisional or lease.opened_at != now:
+            lease = replace(lease, provisional=True, opened_at=now)
+        self._add(lease)
 
     def open(self, lease: Lease, now: float) -> None:
         """The edge tells of its lease: confirms a reservation, or moves it to another endpoint."""
@@ -138,6 +142,9 @@ class LeaseTable:
             self._remove(known)
             opened_at = min(opened_at, known.opened_at)
             lease = replace(lease, told_at=max(lease.told_at, known.told_at))
+            if not lease.prefill_endpoint and lease.endpoint == known.endpoint:
+                # An edge may not pass on what the scheduler knows of the pick.
+                lease = replace(lease, prefill_endpoint=known.prefill_endpoint)
             if known.serving:
                 served_by = known.endpoint
         if served_by is not None and not lease.serving:
@@ -242,20 +249,32 @@ class LeaseTable:
         return lease
 
     def _count(self, lease: Lease, sign: int) -> None:
-        load = self._loads.get(lease.endpoint)
-        if load is None:
-            load = self._loads[lease.endpoint] = EndpointLoad()
+        load = self._load(lease.endpoint)
         load.requests += sign
+        prefilled_by = ""
         if lease.serving:
             load.serving += sign
             load.context_tokens += sign * lease.prompt_tokens
+        elif lease.prefill_endpoint:
+            prefilled_by = lease.prefill_endpoint
+            prefill = self._load(prefilled_by)
+            prefill.requests += sign
+            prefill.prefilling += sign
+            prefill.prefill_tokens += sign * lease.prefill_tokens
         else:
             load.prefilling += sign
             load.prefill_tokens += sign * lease.prefill_tokens
-        if not load.requests:
-            del self._loads[lease.endpoint]
-        for listener in self._load_listeners:
-            listener(lease.pool, lease.endpoint)
+        for endpoint in (lease.endpoint, prefilled_by) if prefilled_by else (lease.endpoint,):
+            if not self._load(endpoint).requests:
+                del self._loads[endpoint]
+            for listener in self._load_listeners:
+                listener(lease.pool, endpoint)
+
+    def _load(self, endpoint: str) -> EndpointLoad:
+        load = self._loads.get(endpoint)
+        if load is None:
+            load = self._loads[endpoint] = EndpointLoad()
+        return load
 
 
 def _trim(remembered: OrderedDict[str, Any], most: int) -> None:
@@ -289,4 +308,5 @@ def decode_lease(
         fairness_id=message.fairness_id,
         priority=message.priority,
         told_at=told_at,
+        prefill_endpoint=message.prefill_endpoint_uid,
     )

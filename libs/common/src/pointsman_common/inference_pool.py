@@ -23,6 +23,15 @@ class ModelRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """Rules of the routing layer that belong to a pool; the router checks them."""
+
+    name: str
+    spec: str
+    """As JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class InferencePool:
     name: str
     """`<namespace>/<name>`."""
@@ -41,3 +50,5 @@ class InferencePool:
     """Empty: not known, any model is accepted."""
     lora_adapters: frozenset[str] = frozenset()
     prefix_block_tokens: int = 64
+    route_policies: tuple[RoutePolicy, ...] = ()
+    """In the order of their names."""

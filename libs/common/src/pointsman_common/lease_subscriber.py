@@ -36,8 +36,12 @@ _MOST_EDGES = 4096
 class LeaseSubscriber:
     """A part of a service.
 
-    `on_picked` and `on_serving` see each event once it has been applied to the table; `on_finished`
-    sees it just before, while the table still holds the lease.
+    `on_picked` and `on_serving` see each event once it has been applied to the table;
+    `before_picked` and `on_finished` see it just before: the table does not hold the lease yet, or
+    still holds it.
+
+    With `asks=False` nothing is asked of the edges: where messages are missing, what was known of
+    their edge's leases is dropped, and the table is right again once those that it missed are over.
     """
 
     def __init__(
@@ -48,12 +52,14 @@ class LeaseSubscriber:
         stamp: EnvelopeStamp,
         *,
         pool: str = subjects.ALL,
+        asks: bool = True,
+        before_picked: PickedListener | None = None,
         on_picked: PickedListener | None = None,
         on_serving: ServingListener | None = None,
         on_finished: FinishedListener | None = None,
     ) -> None:
         self._bus, self._clock, self._table, self._stamp = bus, clock, table, stamp
-        self._pool = pool
+        self._pool, self._asks, self._before_picked = pool, asks, before_picked
         self._on_picked, self._on_serving, self._on_finished = on_picked, on_serving, on_finished
         self._readers: dict[tuple[str, str], SequenceReader] = {}
         self._pools: set[str] = set() if pool == subjects.ALL else {pool}
@@ -77,7 +83,7 @@ class LeaseSubscriber:
         try:
             while True:
                 self._table.expire(self._clock.monotonic())
-                if self._bus.connected and (pools := self._to_ask()):
+                if self._asks and self._bus.connected and (pools := self._to_ask()):
                     await asyncio.gather(*(self._ask_edges(pool) for pool in pools))
                 await self._clock.sleep(0.1)
         finally:
@@ -145,7 +151,11 @@ class LeaseSubscriber:
         restarted = last_epoch is not None and message.envelope.epoch > last_epoch
         if arrival is Arrival.GAP or restarted or not self._table.knows(edge):
             self.gaps += arrival is Arrival.GAP
-            self._want(message.pool, edge)
+            if self._asks:
+                self._want(message.pool, edge)
+            elif arrival is Arrival.GAP:
+                now = self._clock.monotonic()
+                self._table.replace_edge(edge, (), now, pool=message.pool)
         self._table.heard(edge, self._clock.monotonic())
         if len(self._spoke) < _MOST_EDGES:
             self._spoke.add(edge)
@@ -172,9 +182,11 @@ class LeaseSubscriber:
         told_at = (message.envelope.epoch, message.envelope.sequence)
         for event in message.picked:
             lease = decode_lease(event.lease, now, edge=edge, pool=pool, told_at=told_at)
+            event.lease.pool = lease.pool  # an edge may leave it to the message
+            if self._before_picked is not None:
+                self._before_picked(event)
             self._table.open(lease, now)
             if self._on_picked is not None:
-                event.lease.pool = lease.pool  # an edge may leave it to the message
                 self._on_picked(event)
 
     def _serving(self, _: str, payload: bytes) -> None:
@@ -210,6 +222,6 @@ class LeaseSubscriber:
         self._spoke.discard(edge)
         # Where the heartbeat counts leases of pools that are not followed here, it tells nothing.
         differs = mine == pools and self._table.confirmed(edge) != beat.open_leases
-        if new or (quiet and differs):
+        if self._asks and (new or (quiet and differs)):
             for pool in mine:
                 self._want(pool, edge)

@@ -78,9 +78,10 @@ class PoolSubscriber:
             return
         now = self._clock.monotonic()
         for state in states:
-            self._view.apply_config(state.config)
+            if not state.snapshot.gone:
+                self._view.apply_config(state.config)
             self._view.apply_snapshot(state.snapshot, now)
-        named = {state.snapshot.pool for state in states}
+        named = {state.snapshot.pool for state in states if not state.snapshot.gone}
         if named and self._pool == subjects.ALL:
             for pool in self._view.pools():
                 if pool not in named and self._view.age_s(pool, now) > self._forget_after_s:

@@ -106,11 +106,20 @@ class PoolView:
         return True
 
     def apply_snapshot(self, message: pool_pb2.PoolSnapshot, now: float) -> bool:
-        """Take over a whole state, unless it is older than what its publisher said last."""
+        """Take over a whole state, unless it is older than what its publisher said last.
+
+        One that says that the pool is gone forgets it.
+        """
         publisher, here = self._publisher(message.pool, message.envelope)
         if publisher.state_at is not None and here < publisher.state_at:
             return False
         publisher.state_at = here
+        if message.gone:
+            # The publisher's place stays known: what it said before must not bring the pool back.
+            publisher.ahead.clear()
+            if self._pools.pop(message.pool, None) is not None:
+                self._tell(message.pool)
+            return True
         record = self._record(message.pool)
         endpoints = {item.uid: decode_endpoint(item, now) for item in message.endpoints}
         if _members(endpoints) != _members(record.endpoints):
@@ -129,6 +138,8 @@ class PoolView:
         publisher, here = self._publisher(message.pool, message.envelope)
         if publisher.state_at is not None and here <= publisher.state_at:
             return True
+        if publisher.state_at is not None and message.pool not in self._pools:
+            return True  # gone: only a snapshot can say that it is there again
         publisher.ahead[here] = (message, now)
         if len(publisher.ahead) > self._deltas_ahead:
             del publisher.ahead[min(publisher.ahead)]

@@ -3,6 +3,10 @@
 import re
 
 from pointsman_common.errors import SettingsError
+from wire import Transport
+
+RpcTransport = Transport
+"""The setting `rpc_transport` of a service: which engine carries its calls."""
 
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d{1,5})")
 

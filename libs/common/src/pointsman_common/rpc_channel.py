@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pointsman_common.clock import Clock
 from pointsman_common.errors import SettingsError
-from pointsman_common.rpc_address import checked_address
+from pointsman_common.rpc_address import RpcTransport, checked_address
 from wire import Channel, RpcError, RpcStatus
 
 MAX_MESSAGE_BYTES = 80 << 20
@@ -22,23 +22,34 @@ class RpcFailed(Exception):  # noqa: N818  (a report of how a call ended, not a 
 _AGAIN = (RpcStatus.UNAVAILABLE, RpcStatus.CANCELLED)
 """Ends of a call that another replica may do better: it was not reached, or it is stopping."""
 
-_ROUNDS = 2
+_ATTEMPTS = 3
 
 
 class HookChannel:
-    """The replicas of one layer behind a comma list of `grpc://host:port` and `unix:///path`.
+    """The replicas of one layer behind a comma list of `grpc://host:port` and `unix:///path`; a
+    host's name stands for all its addresses.
 
-    A call goes to the replica with the fewest open calls; when that one cannot be reached, or stops
-    in the middle, the next is tried, as long as the deadline lasts. Each address is tried twice,
-    since a name may stand for several replicas. One that failed to answer is tried last for
-    `shun_s` seconds. `key` names the setting that the URL is from.
+    A call goes to the replica with the fewest open calls (see `wire.Channel`). When that one cannot
+    be reached, or stops in the middle, the call is made again, twice at most and as long as the
+    deadline lasts: elsewhere, for a replica that failed to answer is passed over for a while. `key`
+    names the setting that the URL is from. On the hot path: tests/load/bench_edge.py.
     """
 
-    def __init__(self, url: str, clock: Clock, *, key: str = "url", shun_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        key: str = "url",
+        transport: RpcTransport = "wire",
+    ) -> None:
         """Raises SettingsError when the URL is none."""
-        self._clock, self._shun_s = clock, shun_s
-        self._replicas = [_Replica(address) for address in parse_addresses(url, key=key)]
-        self._turn = 0
+        self._clock = clock
+        self._channel = Channel(
+            parse_addresses(url, key=key),
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            transport=transport,
+        )
 
     async def call(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
         """Call until a replica answers.
@@ -47,47 +58,18 @@ class HookChannel:
             RpcFailed: UNAVAILABLE when none is reachable, DEADLINE_EXCEEDED, or a replica's error.
         """
         ends_at = self._clock.monotonic() + timeout_s
-        failed = RpcFailed(RpcStatus.DEADLINE_EXCEEDED, "no time is left")
-        for _ in range(_ROUNDS):
-            untried = list(self._replicas)
-            while untried:
-                left = ends_at - self._clock.monotonic()
-                if left <= 0:
-                    raise failed
-                replica = self._next(untried)
-                untried.remove(replica)
-                replica.open_calls += 1
-                try:
-                    return await replica.channel.unary(path, message, timeout_s=left)
-                except RpcError as error:
-                    failed = RpcFailed(error.status, error.message)
-                    if error.status not in _AGAIN:
-                        raise failed from error
-                    replica.shunned_until = self._clock.monotonic() + self._shun_s
-                finally:
-                    replica.open_calls -= 1
-        raise failed
+        left = _ATTEMPTS
+        while True:
+            try:
+                return await self._channel.unary(path, message, timeout_s=timeout_s)
+            except RpcError as error:
+                left -= 1
+                timeout_s = ends_at - self._clock.monotonic()
+                if error.status not in _AGAIN or not left or timeout_s <= 0:
+                    raise RpcFailed(error.status, error.message) from error
 
     async def close(self) -> None:
-        for replica in self._replicas:
-            await replica.channel.close()
-
-    def _next(self, untried: list["_Replica"]) -> "_Replica":
-        now = self._clock.monotonic()
-        self._turn += 1
-        start = self._turn % len(untried)
-        return min(
-            untried[start:] + untried[:start],
-            key=lambda replica: (replica.shunned_until > now, replica.open_calls),
-        )
-
-
-class _Replica:
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.channel = Channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
-        self.open_calls = 0
-        self.shunned_until = float("-inf")
+        await self._channel.close()
 
 
 def parse_addresses(url: str, *, key: str = "url") -> Sequence[str]:

@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.error_mapping import rpc_status_of
 from pointsman_common.errors import PointsmanError
-from pointsman_common.rpc_address import listen_addresses
+from pointsman_common.rpc_address import RpcTransport, listen_addresses
 from pointsman_common.rpc_channel import MAX_MESSAGE_BYTES
 from pointsman_common.structured_log import get_logger
 from wire import RpcError, Server, ServerTls
@@ -35,11 +35,17 @@ class RpcServer:
         describe: Callable[[], DescribeResponse],
         ready: Callable[[], bool],
         tls: ServerTls | None = None,
+        transport: RpcTransport = "wire",
     ) -> None:
         """Raises SettingsError, naming `listen_address`, when an address is none."""
         self._addresses = listen_addresses(addresses)
         self._ready, self._draining = ready, False
-        self._server = Server(max_message_bytes=MAX_MESSAGE_BYTES, tls=tls, on_error=_log_failure)
+        self._server = Server(
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            tls=tls,
+            on_error=_log_failure,
+            transport=transport,
+        )
         for path, hook in hooks.items():
             self._server.unary(path, _with_statuses(hook))
         self._server.unary(DESCRIBE, lambda _: describe().SerializeToString())

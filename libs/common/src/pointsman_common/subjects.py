@@ -31,6 +31,10 @@ def pool_delta(pool: str) -> str:
     return f"{PREFIX}.{_token(pool)}.state.delta"
 
 
+def pool_share(pool: str) -> str:
+    return f"{PREFIX}.{_token(pool)}.state.share"
+
+
 def request_picked(pool: str) -> str:
     return f"{PREFIX}.{_token(pool)}.request.picked"
 
@@ -55,8 +59,20 @@ def flow_stats(pool: str) -> str:
     return f"{PREFIX}.{_token(pool)}.flow.stats"
 
 
+def flow_shares(pool: str) -> str:
+    return f"{PREFIX}.{_token(pool)}.flow.shares"
+
+
+def flow_evictions(pool: str) -> str:
+    return f"{PREFIX}.{_token(pool)}.flow.evictions"
+
+
 def kv_events(pool: str, endpoint_uid: str) -> str:
     return f"{PREFIX}.{_token(pool)}.kv.{_token(endpoint_uid)}"
+
+
+def prefix_query(pool: str) -> str:
+    return f"{PREFIX}.{_token(pool)}.prefix.query"
 
 
 def shadow(pool: str, name: str) -> str:

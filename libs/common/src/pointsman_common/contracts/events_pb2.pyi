@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Lease(_message.Message):
-    __slots__ = ("lease_id", "edge", "pool", "endpoint_uid", "endpoint_address", "request_id", "decision_id", "model", "fairness_id", "priority", "prompt_tokens", "prefill_tokens", "expected_output_tokens", "serving", "age_ms")
+    __slots__ = ("lease_id", "edge", "pool", "endpoint_uid", "endpoint_address", "request_id", "decision_id", "model", "fairness_id", "priority", "prompt_tokens", "prefill_tokens", "expected_output_tokens", "serving", "age_ms", "prefill_endpoint_uid")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     EDGE_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Lease(_message.Message):
     EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_ENDPOINT_UID_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     edge: str
     pool: str
@@ -41,7 +42,8 @@ class Lease(_message.Message):
     expected_output_tokens: int
     serving: bool
     age_ms: int
-    def __init__(self, lease_id: _Optional[str] = ..., edge: _Optional[str] = ..., pool: _Optional[str] = ..., endpoint_uid: _Optional[str] = ..., endpoint_address: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., model: _Optional[str] = ..., fairness_id: _Optional[str] = ..., priority: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., serving: _Optional[bool] = ..., age_ms: _Optional[int] = ...) -> None: ...
+    prefill_endpoint_uid: str
+    def __init__(self, lease_id: _Optional[str] = ..., edge: _Optional[str] = ..., pool: _Optional[str] = ..., endpoint_uid: _Optional[str] = ..., endpoint_address: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., model: _Optional[str] = ..., fairness_id: _Optional[str] = ..., priority: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., serving: _Optional[bool] = ..., age_ms: _Optional[int] = ..., prefill_endpoint_uid: _Optional[str] = ...) -> None: ...
 
 class RequestPicked(_message.Message):
     __slots__ = ("lease", "prompt_block_hashes", "first_block", "block_tokens", "descriptor", "fallbacks", "unscheduled")
@@ -209,8 +211,49 @@ class KvEvents(_message.Message):
     block_tokens: int
     def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., endpoint_uid: _Optional[str] = ..., engine_sequence: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[KvBlock, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., cleared: _Optional[bool] = ..., chain: _Optional[str] = ..., lora: _Optional[str] = ..., block_tokens: _Optional[int] = ...) -> None: ...
 
+class PrefixQuery(_message.Message):
+    __slots__ = ("envelope", "pool", "of", "endpoint_uid", "older_than", "max_bytes")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_UID_FIELD_NUMBER: _ClassVar[int]
+    OLDER_THAN_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    envelope: _layer_pb2.Envelope
+    pool: str
+    of: str
+    endpoint_uid: str
+    older_than: int
+    max_bytes: int
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., of: _Optional[str] = ..., endpoint_uid: _Optional[str] = ..., older_than: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class PrefixPage(_message.Message):
+    __slots__ = ("envelope", "pool", "blocks", "endpoint_uid", "epoch", "prompts", "next")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_UID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    envelope: _layer_pb2.Envelope
+    pool: str
+    blocks: int
+    endpoint_uid: str
+    epoch: int
+    prompts: _containers.RepeatedScalarFieldContainer[bytes]
+    next: int
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., blocks: _Optional[int] = ..., endpoint_uid: _Optional[str] = ..., epoch: _Optional[int] = ..., prompts: _Optional[_Iterable[bytes]] = ..., next: _Optional[int] = ...) -> None: ...
+
 class ShadowReport(_message.Message):
-    __slots__ = ("envelope", "pool", "name", "window_s", "decisions", "agreed", "mean_predicted_ttft_s", "mean_predicted_ttft_production_s", "hit_ratio", "hit_ratio_production", "imbalance", "imbalance_production")
+    __slots__ = ("envelope", "pool", "name", "window_s", "decisions", "agreed", "mean_predicted_ttft_s", "mean_predicted_ttft_production_s", "hit_ratio", "hit_ratio_production", "imbalance", "imbalance_production", "refused", "skipped", "skipped_by", "config_hash", "mean_observed_ttft_s", "observed", "missed", "wants_descriptors")
+    class SkippedByEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +266,14 @@ class ShadowReport(_message.Message):
     HIT_RATIO_PRODUCTION_FIELD_NUMBER: _ClassVar[int]
     IMBALANCE_FIELD_NUMBER: _ClassVar[int]
     IMBALANCE_PRODUCTION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BY_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_HASH_FIELD_NUMBER: _ClassVar[int]
+    MEAN_OBSERVED_TTFT_S_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    WANTS_DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     pool: str
     name: str
@@ -235,4 +286,12 @@ class ShadowReport(_message.Message):
     hit_ratio_production: float
     imbalance: float
     imbalance_production: float
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., name: _Optional[str] = ..., window_s: _Optional[float] = ..., decisions: _Optional[int] = ..., agreed: _Optional[int] = ..., mean_predicted_ttft_s: _Optional[float] = ..., mean_predicted_ttft_production_s: _Optional[float] = ..., hit_ratio: _Optional[float] = ..., hit_ratio_production: _Optional[float] = ..., imbalance: _Optional[float] = ..., imbalance_production: _Optional[float] = ...) -> None: ...
+    refused: int
+    skipped: int
+    skipped_by: _containers.ScalarMap[str, int]
+    config_hash: str
+    mean_observed_ttft_s: float
+    observed: int
+    missed: int
+    wants_descriptors: bool
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., name: _Optional[str] = ..., window_s: _Optional[float] = ..., decisions: _Optional[int] = ..., agreed: _Optional[int] = ..., mean_predicted_ttft_s: _Optional[float] = ..., mean_predicted_ttft_production_s: _Optional[float] = ..., hit_ratio: _Optional[float] = ..., hit_ratio_production: _Optional[float] = ..., imbalance: _Optional[float] = ..., imbalance_production: _Optional[float] = ..., refused: _Optional[int] = ..., skipped: _Optional[int] = ..., skipped_by: _Optional[_Mapping[str, int]] = ..., config_hash: _Optional[str] = ..., mean_observed_ttft_s: _Optional[float] = ..., observed: _Optional[int] = ..., missed: _Optional[int] = ..., wants_descriptors: _Optional[bool] = ...) -> None: ...

@@ -26,7 +26,7 @@ from pointsman_common.contracts import layer_pb2 as pointsman_dot_layer_dot_v1_d
 from pointsman_common.contracts import routing_pb2 as pointsman_dot_routing_dot_v1_dot_routing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpointsman/flow/v1/flow.proto\x12\x11pointsman.flow.v1\x1a\x1epointsman/layer/v1/layer.proto\x1a\"pointsman/routing/v1/routing.proto\"]\n\x0c\x41\x64mitRequest\x12;\n\ndescriptor\x18\x01 \x01(\x0b\x32\'.pointsman.routing.v1.RequestDescriptor\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"0\n\x08\x41\x64mitted\x12\x11\n\tqueued_ms\x18\x01 \x01(\r\x12\x11\n\tunguarded\x18\x02 \x01(\x08\"\xde\x01\n\rAdmitResponse\x12/\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1b.pointsman.flow.v1.AdmittedH\x00\x12\x32\n\trejection\x18\x02 \x01(\x0b\x32\x1d.pointsman.layer.v1.RejectionH\x00\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.pointsman.flow.v1.Outcome\x12\x16\n\x0equeue_position\x18\x04 \x01(\r\x12\x19\n\x11\x65stimated_wait_ms\x18\x05 \x01(\rB\x08\n\x06result\"\xfb\x01\n\x08\x46lowStat\x12\x13\n\x0b\x66\x61irness_id\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\x11\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x14\n\x0cqueued_bytes\x18\x04 \x01(\x04\x12\x12\n\ndispatched\x18\x05 \x01(\x04\x12\x33\n\x04left\x18\x06 \x03(\x0b\x32%.pointsman.flow.v1.FlowStat.LeftEntry\x12\x15\n\roldest_wait_s\x18\x07 \x01(\x01\x12\x15\n\rserved_tokens\x18\x08 \x01(\x04\x1a+\n\tLeftEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x9c\x01\n\tFlowStats\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12*\n\x05\x66lows\x18\x03 \x03(\x0b\x32\x1b.pointsman.flow.v1.FlowStat\x12\x12\n\nsaturation\x18\x04 \x01(\x01\x12\x11\n\tin_flight\x18\x05 \x01(\r*\xd3\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_DISPATCHED\x10\x01\x12\x1d\n\x19OUTCOME_REJECTED_CAPACITY\x10\x02\x12!\n\x1dOUTCOME_REJECTED_NO_ENDPOINTS\x10\x03\x12\x1e\n\x1aOUTCOME_REJECTED_SATURATED\x10\x04\x12\x1a\n\x16OUTCOME_REJECTED_OTHER\x10\x05\x12\x17\n\x13OUTCOME_EVICTED_TTL\x10\x06\x12 \n\x1cOUTCOME_EVICTED_NO_ENDPOINTS\x10\x07\x12%\n!OUTCOME_EVICTED_CONTEXT_CANCELLED\x10\x08\x12\x1c\n\x18OUTCOME_EVICTED_PRIORITY\x10\t\x12\x19\n\x15OUTCOME_EVICTED_OTHER\x10\n2\\\n\x0e\x46lowController\x12J\n\x05\x41\x64mit\x12\x1f.pointsman.flow.v1.AdmitRequest\x1a .pointsman.flow.v1.AdmitResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpointsman/flow/v1/flow.proto\x12\x11pointsman.flow.v1\x1a\x1epointsman/layer/v1/layer.proto\x1a\"pointsman/routing/v1/routing.proto\"}\n\x0c\x41\x64mitRequest\x12;\n\ndescriptor\x18\x01 \x01(\x0b\x32\'.pointsman.routing.v1.RequestDescriptor\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x13\n\x06\x61ge_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_age_ms\"0\n\x08\x41\x64mitted\x12\x11\n\tqueued_ms\x18\x01 \x01(\r\x12\x11\n\tunguarded\x18\x02 \x01(\x08\"\xde\x01\n\rAdmitResponse\x12/\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1b.pointsman.flow.v1.AdmittedH\x00\x12\x32\n\trejection\x18\x02 \x01(\x0b\x32\x1d.pointsman.layer.v1.RejectionH\x00\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.pointsman.flow.v1.Outcome\x12\x16\n\x0equeue_position\x18\x04 \x01(\r\x12\x19\n\x11\x65stimated_wait_ms\x18\x05 \x01(\rB\x08\n\x06result\"\xa3\x02\n\x08\x46lowStat\x12\x13\n\x0b\x66\x61irness_id\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\x11\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x14\n\x0cqueued_bytes\x18\x04 \x01(\x04\x12\x12\n\ndispatched\x18\x05 \x01(\x04\x12\x33\n\x04left\x18\x06 \x03(\x0b\x32%.pointsman.flow.v1.FlowStat.LeftEntry\x12\x15\n\roldest_wait_s\x18\x07 \x01(\x01\x12\x15\n\rserved_tokens\x18\x08 \x01(\x04\x12\x12\n\nwait_p50_s\x18\t \x01(\x01\x12\x12\n\nwait_p99_s\x18\n \x01(\x01\x1a+\n\tLeftEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x8e\x02\n\x08\x42\x61ndStat\x12\x10\n\x08priority\x18\x01 \x01(\x11\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x14\n\x0cqueued_bytes\x18\x03 \x01(\x04\x12\x12\n\nmax_queued\x18\x04 \x01(\r\x12\x18\n\x10max_queued_bytes\x18\x05 \x01(\x04\x12\x12\n\ndispatched\x18\x06 \x01(\x04\x12\x33\n\x04left\x18\x07 \x03(\x0b\x32%.pointsman.flow.v1.BandStat.LeftEntry\x12\x12\n\nwait_p50_s\x18\x08 \x01(\x01\x12\x12\n\nwait_p99_s\x18\t \x01(\x01\x1a+\n\tLeftEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe9\x01\n\tFlowStats\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12*\n\x05\x66lows\x18\x03 \x03(\x0b\x32\x1b.pointsman.flow.v1.FlowStat\x12\x12\n\nsaturation\x18\x04 \x01(\x01\x12\x11\n\tin_flight\x18\x05 \x01(\r\x12*\n\x05\x62\x61nds\x18\x06 \x03(\x0b\x32\x1b.pointsman.flow.v1.BandStat\x12\x10\n\x08replicas\x18\x07 \x01(\r\x12\r\n\x05share\x18\x08 \x01(\x01\"\x82\x01\n\tFlowShare\x12\x13\n\x0b\x66\x61irness_id\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\x11\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x10\n\x08requests\x18\x04 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x12\x12\x15\n\routput_tokens\x18\x06 \x01(\x12\"\x97\x01\n\nFlowShares\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12+\n\x05\x66lows\x18\x03 \x03(\x0b\x32\x1c.pointsman.flow.v1.FlowShare\x12\r\n\x05whole\x18\x04 \x01(\x08\x12\x0f\n\x07leaving\x18\x05 \x01(\x08\"`\n\rFlowEvictions\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x11\n\tlease_ids\x18\x03 \x03(\t*\xef\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_DISPATCHED\x10\x01\x12\x1d\n\x19OUTCOME_REJECTED_CAPACITY\x10\x02\x12!\n\x1dOUTCOME_REJECTED_NO_ENDPOINTS\x10\x03\x12\x1e\n\x1aOUTCOME_REJECTED_SATURATED\x10\x04\x12\x1a\n\x16OUTCOME_REJECTED_OTHER\x10\x05\x12\x17\n\x13OUTCOME_EVICTED_TTL\x10\x06\x12 \n\x1cOUTCOME_EVICTED_NO_ENDPOINTS\x10\x07\x12%\n!OUTCOME_EVICTED_CONTEXT_CANCELLED\x10\x08\x12\x1c\n\x18OUTCOME_EVICTED_PRIORITY\x10\t\x12\x19\n\x15OUTCOME_EVICTED_OTHER\x10\n\x12\x1a\n\x16OUTCOME_REJECTED_LIMIT\x10\x0b\x32\\\n\x0e\x46lowController\x12J\n\x05\x41\x64mit\x12\x1f.pointsman.flow.v1.AdmitRequest\x1a .pointsman.flow.v1.AdmitResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FLOWSTAT_LEFTENTRY']._loaded_options = None
   _globals['_FLOWSTAT_LEFTENTRY']._serialized_options = b'8\001'
-  _globals['_OUTCOME']._serialized_start=903
-  _globals['_OUTCOME']._serialized_end=1242
+  _globals['_BANDSTAT_LEFTENTRY']._loaded_options = None
+  _globals['_BANDSTAT_LEFTENTRY']._serialized_options = b'8\001'
+  _globals['_OUTCOME']._serialized_start=1710
+  _globals['_OUTCOME']._serialized_end=2077
   _globals['_ADMITREQUEST']._serialized_start=119
-  _globals['_ADMITREQUEST']._serialized_end=212
-  _globals['_ADMITTED']._serialized_start=214
-  _globals['_ADMITTED']._serialized_end=262
-  _globals['_ADMITRESPONSE']._serialized_start=265
-  _globals['_ADMITRESPONSE']._serialized_end=487
-  _globals['_FLOWSTAT']._serialized_start=490
-  _globals['_FLOWSTAT']._serialized_end=741
-  _globals['_FLOWSTAT_LEFTENTRY']._serialized_start=698
-  _globals['_FLOWSTAT_LEFTENTRY']._serialized_end=741
-  _globals['_FLOWSTATS']._serialized_start=744
-  _globals['_FLOWSTATS']._serialized_end=900
-  _globals['_FLOWCONTROLLER']._serialized_start=1244
-  _globals['_FLOWCONTROLLER']._serialized_end=1336
+  _globals['_ADMITREQUEST']._serialized_end=244
+  _globals['_ADMITTED']._serialized_start=246
+  _globals['_ADMITTED']._serialized_end=294
+  _globals['_ADMITRESPONSE']._serialized_start=297
+  _globals['_ADMITRESPONSE']._serialized_end=519
+  _globals['_FLOWSTAT']._serialized_start=522
+  _globals['_FLOWSTAT']._serialized_end=813
+  _globals['_FLOWSTAT_LEFTENTRY']._serialized_start=770
+  _globals['_FLOWSTAT_LEFTENTRY']._serialized_end=813
+  _globals['_BANDSTAT']._serialized_start=816
+  _globals['_BANDSTAT']._serialized_end=1086
+  _globals['_BANDSTAT_LEFTENTRY']._serialized_start=770
+  _globals['_BANDSTAT_LEFTENTRY']._serialized_end=813
+  _globals['_FLOWSTATS']._serialized_start=1089
+  _globals['_FLOWSTATS']._serialized_end=1322
+  _globals['_FLOWSHARE']._serialized_start=1325
+  _globals['_FLOWSHARE']._serialized_end=1455
+  _globals['_FLOWSHARES']._serialized_start=1458
+  _globals['_FLOWSHARES']._serialized_end=1609
+  _globals['_FLOWEVICTIONS']._serialized_start=1611
+  _globals['_FLOWEVICTIONS']._serialized_end=1707
+  _globals['_FLOWCONTROLLER']._serialized_start=2079
+  _globals['_FLOWCONTROLLER']._serialized_end=2171
 # @@protoc_insertion_point(module_scope)

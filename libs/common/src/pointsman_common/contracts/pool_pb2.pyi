@@ -110,18 +110,20 @@ class Regime(_message.Message):
     def __init__(self, scarcity: _Optional[_Union[Scarcity, str]] = ..., reason: _Optional[str] = ..., saturation: _Optional[float] = ..., ready_endpoints: _Optional[int] = ..., stale_endpoints: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., mean_kv_cache_utilization: _Optional[float] = ..., since_s: _Optional[float] = ..., recommended_replicas: _Optional[int] = ...) -> None: ...
 
 class PoolSnapshot(_message.Message):
-    __slots__ = ("envelope", "pool", "endpoints", "regime", "config_hash")
+    __slots__ = ("envelope", "pool", "endpoints", "regime", "config_hash", "gone")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     REGIME_FIELD_NUMBER: _ClassVar[int]
     CONFIG_HASH_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     pool: str
     endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
     regime: Regime
     config_hash: str
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., regime: _Optional[_Union[Regime, _Mapping]] = ..., config_hash: _Optional[str] = ...) -> None: ...
+    gone: bool
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., regime: _Optional[_Union[Regime, _Mapping]] = ..., config_hash: _Optional[str] = ..., gone: _Optional[bool] = ...) -> None: ...
 
 class PoolDelta(_message.Message):
     __slots__ = ("envelope", "pool", "upserted", "removed", "metrics", "regime")
@@ -146,6 +148,32 @@ class MetricsUpdate(_message.Message):
     uid: str
     metrics: EndpointMetrics
     def __init__(self, uid: _Optional[str] = ..., metrics: _Optional[_Union[EndpointMetrics, _Mapping]] = ...) -> None: ...
+
+class EndpointReport(_message.Message):
+    __slots__ = ("uid", "ready", "not_ready_reason", "problem", "epoch", "metrics")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    NOT_READY_REASON_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    ready: bool
+    not_ready_reason: str
+    problem: str
+    epoch: int
+    metrics: EndpointMetrics
+    def __init__(self, uid: _Optional[str] = ..., ready: _Optional[bool] = ..., not_ready_reason: _Optional[str] = ..., problem: _Optional[str] = ..., epoch: _Optional[int] = ..., metrics: _Optional[_Union[EndpointMetrics, _Mapping]] = ...) -> None: ...
+
+class PoolShare(_message.Message):
+    __slots__ = ("envelope", "pool", "endpoints")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    envelope: _layer_pb2.Envelope
+    pool: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointReport]
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., pool: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[EndpointReport, _Mapping]]] = ...) -> None: ...
 
 class InferenceObjective(_message.Message):
     __slots__ = ("name", "priority")

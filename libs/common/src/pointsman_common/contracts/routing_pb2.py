@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pointsman_common.contracts import layer_pb2 as pointsman_dot_layer_dot_v1_dot_layer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"pointsman/routing/v1/routing.proto\x12\x14pointsman.routing.v1\x1a\x1epointsman/layer/v1/layer.proto\"\xdc\x01\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x30\n\x07headers\x18\x03 \x03(\x0b\x32\x1f.pointsman.layer.v1.HeaderValue\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x10\n\x08\x62odiless\x18\x05 \x01(\x08\x12\x39\n\x06subset\x18\x06 \x01(\x0b\x32$.pointsman.routing.v1.EndpointSubsetH\x00\x88\x01\x01\x12\x12\n\narrived_at\x18\x07 \x01(\x01\x42\t\n\x07_subset\"#\n\x0e\x45ndpointSubset\x12\x11\n\tendpoints\x18\x01 \x03(\t\"\xb0\x05\n\x11RequestDescriptor\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0ctarget_model\x18\x04 \x01(\t\x12\x0c\n\x04lora\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x11\x12\x13\n\x0b\x66\x61irness_id\x18\x07 \x01(\t\x12\x11\n\tobjective\x18\x08 \x01(\t\x12\x15\n\rprompt_tokens\x18\t \x01(\r\x12\x19\n\x11max_output_tokens\x18\n \x01(\r\x12\x0e\n\x06stream\x18\x0b \x01(\x08\x12\x1b\n\x13prompt_block_hashes\x18\x0c \x01(\x0c\x12\x14\n\x0c\x62lock_tokens\x18\r \x01(\r\x12\x39\n\x06subset\x18\x0e \x01(\x0b\x32$.pointsman.routing.v1.EndpointSubsetH\x00\x88\x01\x01\x12\x18\n\x0bttft_slo_ms\x18\x0f \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0btpot_slo_ms\x18\x10 \x01(\rH\x02\x88\x01\x01\x12\x12\n\nbody_bytes\x18\x11 \x01(\x04\x12\x0b\n\x03\x61pi\x18\x12 \x01(\t\x12\x12\n\narrived_at\x18\x13 \x01(\x01\x12\x19\n\x0cqueue_ttl_ms\x18\x14 \x01(\rH\x03\x88\x01\x01\x12\x13\n\x0b\x63\x61\x63hed_only\x18\x15 \x01(\x08\x12\x45\n\x07headers\x18\x16 \x03(\x0b\x32\x34.pointsman.routing.v1.RequestDescriptor.HeadersEntry\x12\x10\n\x08\x62odiless\x18\x17 \x01(\x08\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_subsetB\x0e\n\x0c_ttft_slo_msB\x0e\n\x0c_tpot_slo_msB\x0f\n\r_queue_ttl_ms\";\n\x06Splice\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07removed\x18\x02 \x01(\x04\x12\x10\n\x08inserted\x18\x03 \x01(\x0c\"`\n\tBodyPatch\x12\x33\n\x07splices\x18\x01 \x01(\x0b\x32 .pointsman.routing.v1.SpliceListH\x00\x12\x15\n\x0breplacement\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05patch\";\n\nSpliceList\x12-\n\x07splices\x18\x01 \x03(\x0b\x32\x1c.pointsman.routing.v1.Splice\"\xf1\x01\n\x06Routed\x12;\n\ndescriptor\x18\x01 \x01(\x0b\x32\'.pointsman.routing.v1.RequestDescriptor\x12\x38\n\nbody_patch\x18\x02 \x01(\x0b\x32\x1f.pointsman.routing.v1.BodyPatchH\x00\x88\x01\x01\x12\x33\n\x07headers\x18\x03 \x01(\x0b\x32\".pointsman.layer.v1.HeaderMutation\x12\x13\n\x0bwants_usage\x18\x04 \x01(\x08\x12\x17\n\x0fmodel_in_answer\x18\x05 \x01(\tB\r\n\x0b_body_patch\"~\n\rRouteResponse\x12.\n\x06routed\x18\x01 \x01(\x0b\x32\x1c.pointsman.routing.v1.RoutedH\x00\x12\x32\n\trejection\x18\x02 \x01(\x0b\x32\x1d.pointsman.layer.v1.RejectionH\x00\x42\t\n\x07outcome2Z\n\x06Router\x12P\n\x05Route\x12\".pointsman.routing.v1.RouteRequest\x1a#.pointsman.routing.v1.RouteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"pointsman/routing/v1/routing.proto\x12\x14pointsman.routing.v1\x1a\x1epointsman/layer/v1/layer.proto\"\xdc\x01\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x30\n\x07headers\x18\x03 \x03(\x0b\x32\x1f.pointsman.layer.v1.HeaderValue\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x10\n\x08\x62odiless\x18\x05 \x01(\x08\x12\x39\n\x06subset\x18\x06 \x01(\x0b\x32$.pointsman.routing.v1.EndpointSubsetH\x00\x88\x01\x01\x12\x12\n\narrived_at\x18\x07 \x01(\x01\x42\t\n\x07_subset\"#\n\x0e\x45ndpointSubset\x12\x11\n\tendpoints\x18\x01 \x03(\t\"\xc1\x05\n\x11RequestDescriptor\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0ctarget_model\x18\x04 \x01(\t\x12\x0c\n\x04lora\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x11\x12\x13\n\x0b\x66\x61irness_id\x18\x07 \x01(\t\x12\x11\n\tobjective\x18\x08 \x01(\t\x12\x15\n\rprompt_tokens\x18\t \x01(\r\x12\x19\n\x11max_output_tokens\x18\n \x01(\r\x12\x0e\n\x06stream\x18\x0b \x01(\x08\x12\x1b\n\x13prompt_block_hashes\x18\x0c \x01(\x0c\x12\x14\n\x0c\x62lock_tokens\x18\r \x01(\r\x12\x39\n\x06subset\x18\x0e \x01(\x0b\x32$.pointsman.routing.v1.EndpointSubsetH\x00\x88\x01\x01\x12\x18\n\x0bttft_slo_ms\x18\x0f \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0btpot_slo_ms\x18\x10 \x01(\rH\x02\x88\x01\x01\x12\x12\n\nbody_bytes\x18\x11 \x01(\x04\x12\x0b\n\x03\x61pi\x18\x12 \x01(\t\x12\x12\n\narrived_at\x18\x13 \x01(\x01\x12\x19\n\x0cqueue_ttl_ms\x18\x14 \x01(\rH\x03\x88\x01\x01\x12\x13\n\x0b\x63\x61\x63hed_only\x18\x15 \x01(\x08\x12\x45\n\x07headers\x18\x16 \x03(\x0b\x32\x34.pointsman.routing.v1.RequestDescriptor.HeadersEntry\x12\x10\n\x08\x62odiless\x18\x17 \x01(\x08\x12\x0f\n\x07\x63hoices\x18\x18 \x01(\r\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_subsetB\x0e\n\x0c_ttft_slo_msB\x0e\n\x0c_tpot_slo_msB\x0f\n\r_queue_ttl_ms\";\n\x06Splice\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07removed\x18\x02 \x01(\x04\x12\x10\n\x08inserted\x18\x03 \x01(\x0c\"`\n\tBodyPatch\x12\x33\n\x07splices\x18\x01 \x01(\x0b\x32 .pointsman.routing.v1.SpliceListH\x00\x12\x15\n\x0breplacement\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05patch\";\n\nSpliceList\x12-\n\x07splices\x18\x01 \x03(\x0b\x32\x1c.pointsman.routing.v1.Splice\"\xf1\x01\n\x06Routed\x12;\n\ndescriptor\x18\x01 \x01(\x0b\x32\'.pointsman.routing.v1.RequestDescriptor\x12\x38\n\nbody_patch\x18\x02 \x01(\x0b\x32\x1f.pointsman.routing.v1.BodyPatchH\x00\x88\x01\x01\x12\x33\n\x07headers\x18\x03 \x01(\x0b\x32\".pointsman.layer.v1.HeaderMutation\x12\x13\n\x0bwants_usage\x18\x04 \x01(\x08\x12\x17\n\x0fmodel_in_answer\x18\x05 \x01(\tB\r\n\x0b_body_patch\"~\n\rRouteResponse\x12.\n\x06routed\x18\x01 \x01(\x0b\x32\x1c.pointsman.routing.v1.RoutedH\x00\x12\x32\n\trejection\x18\x02 \x01(\x0b\x32\x1d.pointsman.layer.v1.RejectionH\x00\x42\t\n\x07outcome2Z\n\x06Router\x12P\n\x05Route\x12\".pointsman.routing.v1.RouteRequest\x1a#.pointsman.routing.v1.RouteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINTSUBSET']._serialized_start=315
   _globals['_ENDPOINTSUBSET']._serialized_end=350
   _globals['_REQUESTDESCRIPTOR']._serialized_start=353
-  _globals['_REQUESTDESCRIPTOR']._serialized_end=1041
-  _globals['_REQUESTDESCRIPTOR_HEADERSENTRY']._serialized_start=935
-  _globals['_REQUESTDESCRIPTOR_HEADERSENTRY']._serialized_end=981
-  _globals['_SPLICE']._serialized_start=1043
-  _globals['_SPLICE']._serialized_end=1102
-  _globals['_BODYPATCH']._serialized_start=1104
-  _globals['_BODYPATCH']._serialized_end=1200
-  _globals['_SPLICELIST']._serialized_start=1202
-  _globals['_SPLICELIST']._serialized_end=1261
-  _globals['_ROUTED']._serialized_start=1264
-  _globals['_ROUTED']._serialized_end=1505
-  _globals['_ROUTERESPONSE']._serialized_start=1507
-  _globals['_ROUTERESPONSE']._serialized_end=1633
-  _globals['_ROUTER']._serialized_start=1635
-  _globals['_ROUTER']._serialized_end=1725
+  _globals['_REQUESTDESCRIPTOR']._serialized_end=1058
+  _globals['_REQUESTDESCRIPTOR_HEADERSENTRY']._serialized_start=952
+  _globals['_REQUESTDESCRIPTOR_HEADERSENTRY']._serialized_end=998
+  _globals['_SPLICE']._serialized_start=1060
+  _globals['_SPLICE']._serialized_end=1119
+  _globals['_BODYPATCH']._serialized_start=1121
+  _globals['_BODYPATCH']._serialized_end=1217
+  _globals['_SPLICELIST']._serialized_start=1219
+  _globals['_SPLICELIST']._serialized_end=1278
+  _globals['_ROUTED']._serialized_start=1281
+  _globals['_ROUTED']._serialized_end=1522
+  _globals['_ROUTERESPONSE']._serialized_start=1524
+  _globals['_ROUTERESPONSE']._serialized_end=1650
+  _globals['_ROUTER']._serialized_start=1652
+  _globals['_ROUTER']._serialized_end=1742
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ class EndpointSubset(_message.Message):
     def __init__(self, endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RequestDescriptor(_message.Message):
-    __slots__ = ("request_id", "pool", "model", "target_model", "lora", "priority", "fairness_id", "objective", "prompt_tokens", "max_output_tokens", "stream", "prompt_block_hashes", "block_tokens", "subset", "ttft_slo_ms", "tpot_slo_ms", "body_bytes", "api", "arrived_at", "queue_ttl_ms", "cached_only", "headers", "bodiless")
+    __slots__ = ("request_id", "pool", "model", "target_model", "lora", "priority", "fairness_id", "objective", "prompt_tokens", "max_output_tokens", "stream", "prompt_block_hashes", "block_tokens", "subset", "ttft_slo_ms", "tpot_slo_ms", "body_bytes", "api", "arrived_at", "queue_ttl_ms", "cached_only", "headers", "bodiless", "choices")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class RequestDescriptor(_message.Message):
     CACHED_ONLY_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     BODILESS_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     pool: str
     model: str
@@ -86,7 +87,8 @@ class RequestDescriptor(_message.Message):
     cached_only: bool
     headers: _containers.ScalarMap[str, str]
     bodiless: bool
-    def __init__(self, request_id: _Optional[str] = ..., pool: _Optional[str] = ..., model: _Optional[str] = ..., target_model: _Optional[str] = ..., lora: _Optional[str] = ..., priority: _Optional[int] = ..., fairness_id: _Optional[str] = ..., objective: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., stream: _Optional[bool] = ..., prompt_block_hashes: _Optional[bytes] = ..., block_tokens: _Optional[int] = ..., subset: _Optional[_Union[EndpointSubset, _Mapping]] = ..., ttft_slo_ms: _Optional[int] = ..., tpot_slo_ms: _Optional[int] = ..., body_bytes: _Optional[int] = ..., api: _Optional[str] = ..., arrived_at: _Optional[float] = ..., queue_ttl_ms: _Optional[int] = ..., cached_only: _Optional[bool] = ..., headers: _Optional[_Mapping[str, str]] = ..., bodiless: _Optional[bool] = ...) -> None: ...
+    choices: int
+    def __init__(self, request_id: _Optional[str] = ..., pool: _Optional[str] = ..., model: _Optional[str] = ..., target_model: _Optional[str] = ..., lora: _Optional[str] = ..., priority: _Optional[int] = ..., fairness_id: _Optional[str] = ..., objective: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., stream: _Optional[bool] = ..., prompt_block_hashes: _Optional[bytes] = ..., block_tokens: _Optional[int] = ..., subset: _Optional[_Union[EndpointSubset, _Mapping]] = ..., ttft_slo_ms: _Optional[int] = ..., tpot_slo_ms: _Optional[int] = ..., body_bytes: _Optional[int] = ..., api: _Optional[str] = ..., arrived_at: _Optional[float] = ..., queue_ttl_ms: _Optional[int] = ..., cached_only: _Optional[bool] = ..., headers: _Optional[_Mapping[str, str]] = ..., bodiless: _Optional[bool] = ..., choices: _Optional[int] = ...) -> None: ...
 
 class Splice(_message.Message):
     __slots__ = ("offset", "removed", "inserted")

@@ -30,7 +30,7 @@ class PickedEndpoint(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Picked(_message.Message):
-    __slots__ = ("endpoints", "headers", "decision_id", "scores", "cached_tokens", "prefill_tokens", "expected_output_tokens", "predicted_ttft_s", "profile", "response_headers")
+    __slots__ = ("endpoints", "headers", "decision_id", "scores", "cached_tokens", "prefill_tokens", "expected_output_tokens", "predicted_ttft_s", "profile", "response_headers", "prefill")
     class ScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Picked(_message.Message):
     PREDICTED_TTFT_S_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_FIELD_NUMBER: _ClassVar[int]
     endpoints: _containers.RepeatedCompositeFieldContainer[PickedEndpoint]
     headers: _layer_pb2.HeaderMutation
     decision_id: str
@@ -58,7 +59,8 @@ class Picked(_message.Message):
     predicted_ttft_s: float
     profile: str
     response_headers: _layer_pb2.HeaderMutation
-    def __init__(self, endpoints: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., decision_id: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., cached_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., predicted_ttft_s: _Optional[float] = ..., profile: _Optional[str] = ..., response_headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ...) -> None: ...
+    prefill: PickedEndpoint
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., decision_id: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., cached_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., predicted_ttft_s: _Optional[float] = ..., profile: _Optional[str] = ..., response_headers: _Optional[_Union[_layer_pb2.HeaderMutation, _Mapping]] = ..., prefill: _Optional[_Union[PickedEndpoint, _Mapping]] = ...) -> None: ...
 
 class PickResponse(_message.Message):
     __slots__ = ("picked", "rejection")
@@ -110,8 +112,63 @@ class CandidateView(_message.Message):
     total_score: float
     def __init__(self, uid: _Optional[str] = ..., address: _Optional[str] = ..., metrics_age_ms: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., kv_cache_utilization: _Optional[float] = ..., in_flight_requests: _Optional[int] = ..., in_flight_tokens: _Optional[int] = ..., cached_blocks: _Optional[int] = ..., total_score: _Optional[float] = ...) -> None: ...
 
+class CandidateSet(_message.Message):
+    __slots__ = ("hash", "endpoints", "columns")
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    hash: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[_pool_pb2.Endpoint]
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hash: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[_pool_pb2.Endpoint, _Mapping]]] = ..., columns: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LoraInputs(_message.Message):
+    __slots__ = ("adapter", "active", "waiting")
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    adapter: str
+    active: bytes
+    waiting: bytes
+    def __init__(self, adapter: _Optional[str] = ..., active: _Optional[bytes] = ..., waiting: _Optional[bytes] = ...) -> None: ...
+
+class DecisionInputs(_message.Message):
+    __slots__ = ("candidate_set", "encoding", "columns", "now_s", "fresh_s", "half_life_s", "all_believed", "mean_output_tokens", "loras", "free_lora_slot", "memories", "shown")
+    class MemoriesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    CANDIDATE_SET_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    NOW_S_FIELD_NUMBER: _ClassVar[int]
+    FRESH_S_FIELD_NUMBER: _ClassVar[int]
+    HALF_LIFE_S_FIELD_NUMBER: _ClassVar[int]
+    ALL_BELIEVED_FIELD_NUMBER: _ClassVar[int]
+    MEAN_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LORAS_FIELD_NUMBER: _ClassVar[int]
+    FREE_LORA_SLOT_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_FIELD_NUMBER: _ClassVar[int]
+    candidate_set: str
+    encoding: str
+    columns: bytes
+    now_s: float
+    fresh_s: float
+    half_life_s: float
+    all_believed: bool
+    mean_output_tokens: float
+    loras: _containers.RepeatedCompositeFieldContainer[LoraInputs]
+    free_lora_slot: bytes
+    memories: _containers.ScalarMap[str, bytes]
+    shown: bytes
+    def __init__(self, candidate_set: _Optional[str] = ..., encoding: _Optional[str] = ..., columns: _Optional[bytes] = ..., now_s: _Optional[float] = ..., fresh_s: _Optional[float] = ..., half_life_s: _Optional[float] = ..., all_believed: _Optional[bool] = ..., mean_output_tokens: _Optional[float] = ..., loras: _Optional[_Iterable[_Union[LoraInputs, _Mapping]]] = ..., free_lora_slot: _Optional[bytes] = ..., memories: _Optional[_Mapping[str, bytes]] = ..., shown: _Optional[bytes] = ...) -> None: ...
+
 class DecisionReceipt(_message.Message):
-    __slots__ = ("envelope", "decision_id", "lease_id", "descriptor", "candidates", "plugins", "chosen", "rejection", "seed", "config_hash", "state_publisher", "state_sequence", "state_age_ms", "decided_at", "took_us", "reason")
+    __slots__ = ("envelope", "decision_id", "lease_id", "descriptor", "candidates", "plugins", "chosen", "rejection", "seed", "config_hash", "state_publisher", "state_sequence", "state_age_ms", "decided_at", "took_us", "reason", "inputs", "candidate_set", "endpoint_picker_config", "further", "profile", "prefill")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +185,12 @@ class DecisionReceipt(_message.Message):
     DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
     TOOK_US_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_SET_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_PICKER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_FIELD_NUMBER: _ClassVar[int]
     envelope: _layer_pb2.Envelope
     decision_id: str
     lease_id: str
@@ -144,4 +207,10 @@ class DecisionReceipt(_message.Message):
     decided_at: float
     took_us: int
     reason: str
-    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., decision_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., descriptor: _Optional[_Union[_routing_pb2.RequestDescriptor, _Mapping]] = ..., candidates: _Optional[_Iterable[_Union[CandidateView, _Mapping]]] = ..., plugins: _Optional[_Iterable[_Union[PluginTrace, _Mapping]]] = ..., chosen: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., rejection: _Optional[_Union[_layer_pb2.Rejection, _Mapping]] = ..., seed: _Optional[int] = ..., config_hash: _Optional[str] = ..., state_publisher: _Optional[str] = ..., state_sequence: _Optional[int] = ..., state_age_ms: _Optional[int] = ..., decided_at: _Optional[float] = ..., took_us: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    inputs: DecisionInputs
+    candidate_set: CandidateSet
+    endpoint_picker_config: str
+    further: _containers.RepeatedCompositeFieldContainer[DecisionReceipt]
+    profile: str
+    prefill: PickedEndpoint
+    def __init__(self, envelope: _Optional[_Union[_layer_pb2.Envelope, _Mapping]] = ..., decision_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., descriptor: _Optional[_Union[_routing_pb2.RequestDescriptor, _Mapping]] = ..., candidates: _Optional[_Iterable[_Union[CandidateView, _Mapping]]] = ..., plugins: _Optional[_Iterable[_Union[PluginTrace, _Mapping]]] = ..., chosen: _Optional[_Iterable[_Union[PickedEndpoint, _Mapping]]] = ..., rejection: _Optional[_Union[_layer_pb2.Rejection, _Mapping]] = ..., seed: _Optional[int] = ..., config_hash: _Optional[str] = ..., state_publisher: _Optional[str] = ..., state_sequence: _Optional[int] = ..., state_age_ms: _Optional[int] = ..., decided_at: _Optional[float] = ..., took_us: _Optional[int] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Union[DecisionInputs, _Mapping]] = ..., candidate_set: _Optional[_Union[CandidateSet, _Mapping]] = ..., endpoint_picker_config: _Optional[str] = ..., further: _Optional[_Iterable[_Union[DecisionReceipt, _Mapping]]] = ..., profile: _Optional[str] = ..., prefill: _Optional[_Union[PickedEndpoint, _Mapping]] = ...) -> None: ...
