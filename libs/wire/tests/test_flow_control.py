@@ -15,19 +15,6 @@ TINY = Limits(stream_window_bytes=4_000, connection_window_bytes=65_535)
 SMALL = Limits(stream_window_bytes=65_535, connection_window_bytes=262_144)
 
 
-async def test_40_messages_of_4_mb_cross_small_windows_both_ways() -> None:
-    size = (4 << 20) - 100
-    server = Server(transport="wire", limits=SMALL)
-    server.unary("/t.S/Echo", lambda message: message)
-    [address] = await server.listen("127.0.0.1:0")
-    bodies = [bytes([index]) * size for index in range(40)]
-    async with Channel(address, transport="wire", limits=SMALL) as channel:
-        calls = (channel.unary("/t.S/Echo", body, timeout_s=100) for body in bodies)
-        answers = await asyncio.gather(*calls)
-    assert answers == bodies
-    await server.drain(0)
-
-
 @pytest.mark.parametrize("window", [TINY, SMALL])
 async def test_bidirectional_calls_cross_windows_smaller_than_a_message(window: Limits) -> None:
     async def echo(stream: BidiStream) -> None:

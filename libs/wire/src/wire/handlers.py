@@ -1,6 +1,7 @@
 """What serves a call: the kinds of handlers, and what they see of the call."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from wire.status import RpcStatus
@@ -9,12 +10,33 @@ UnaryHandler = Callable[[bytes], bytes | Awaitable[bytes]]
 """From request to response; a plain function costs no task and must not block."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What a unary handler may know of its call besides the message."""
+
+    metadata: Mapping[str, str]
+    """Text that the client sent ahead, by lower-case key."""
+    binary_metadata: Mapping[str, bytes]
+    """The same of keys that end with `-bin`."""
+    timeout_s: float | None
+    """What was left of the client's deadline when the call began; `None`: it has none."""
+
+
+ContextUnaryHandler = Callable[[bytes, CallContext], bytes | Awaitable[bytes]]
+"""A `UnaryHandler` that takes the context of the call, too."""
+
+
 class BidiStream(Protocol):
     """One bidirectional call, seen by its handler. The call ends when the handler returns."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the client sent ahead of its messages, by lower-case key; binary values left out."""
+        """Text that the client sent ahead of its messages, by lower-case key."""
+        ...
+
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        """The same of keys that end with `-bin`."""
         ...
 
     async def receive(self) -> bytes | None:
@@ -35,6 +57,9 @@ class CallbackTransport(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]: ...
 
     @property
     def unsent_bytes(self) -> int: ...
@@ -86,8 +111,13 @@ class CallbackStream:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the client sent ahead of its messages, by lower-case key; binary values left out."""
+        """Text that the client sent ahead of its messages, by lower-case key."""
         return self._transport.metadata
+
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        """The same of keys that end with `-bin`."""
+        return self._transport.binary_metadata
 
     @property
     def unsent_bytes(self) -> int:

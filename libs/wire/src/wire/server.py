@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from wire.asyncio_io.server import WireServer
 from wire.grpcio_engine.server import GrpcioServer
-from wire.handlers import BidiHandler, CallbackFactory, UnaryHandler
+from wire.handlers import BidiHandler, CallbackFactory, ContextUnaryHandler, UnaryHandler
 from wire.http2.limits import Limits
 from wire.tls import ServerTls
 from wire.transport import DEFAULT_TRANSPORT, Transport, check_transport
@@ -53,6 +53,10 @@ class Server:
 
     def unary(self, path: str, handler: UnaryHandler) -> None:
         self._engine.unary(path, handler)
+
+    def unary_with_context(self, path: str, handler: ContextUnaryHandler) -> None:
+        """The same for a handler that takes the metadata and deadline of its calls as well."""
+        self._engine.unary_with_context(path, handler)
 
     def bidi(self, path: str, handler: BidiHandler) -> None:
         self._engine.bidi(path, handler)

@@ -1,6 +1,10 @@
 """How a call ends: the status codes of gRPC, and the error that carries one."""
 
+from collections.abc import Mapping
 from enum import IntEnum
+
+Metadata = Mapping[str, str | bytes]
+"""By lower-case key: bytes for keys that end with `-bin`, printable ASCII for others."""
 
 
 class RpcStatus(IntEnum):
@@ -26,8 +30,14 @@ class RpcStatus(IntEnum):
 
 
 class RpcError(Exception):
-    """A call that ended with another status than OK; handlers raise it to choose the status."""
+    """A call that ended with another status than OK; handlers raise it to choose the status.
 
-    def __init__(self, status: RpcStatus, message: str = "") -> None:
+    `trailers` go with it, such as `grpc-status-details-bin`.
+    """
+
+    def __init__(
+        self, status: RpcStatus, message: str = "", trailers: Metadata | None = None
+    ) -> None:
         super().__init__(f"{status.name}: {message}" if message else status.name)
         self.status, self.message = status, message
+        self.trailers: Metadata = trailers or {}

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from wire import BackoffRules, Channel, Limits, RpcError, RpcStatus, Server
-from wire.asyncio_io.backoff import Backoff
+from wire.balancing.backoff import Backoff
 from wire.grpc.call_ends import OK_TRAILERS, encode_trailers
 from wire.grpc.framing import frame_message
 from wire.grpc.heads import RESPONSE_HEAD
@@ -104,18 +104,18 @@ async def call(channel: Channel) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "requests"), [(refuse, [2]), (leave, [1, 1])], ids=["RST_STREAM", "GOAWAY"]
+    ("refusal", "requests"), [(refuse, [3]), (leave, [1, 1, 1])], ids=["RST_STREAM", "GOAWAY"]
 )
 async def test_a_call_that_was_not_begun_is_made_again(
     refusal: Answer, requests: list[int]
 ) -> None:
-    async with channel_to([refusal, answer_ok]) as (channel, counts):
+    async with channel_to([refusal, refusal, answer_ok]) as (channel, counts):
         assert await call(channel) == b"ok"
         assert counts == requests
 
 
-async def test_a_call_that_is_refused_twice_is_unavailable() -> None:
-    async with channel_to([refuse, refuse, answer_ok]) as (channel, _):
+async def test_a_call_that_is_refused_three_times_is_unavailable() -> None:
+    async with channel_to([refuse, refuse, refuse, answer_ok]) as (channel, _):
         with pytest.raises(RpcError) as caught:
             await call(channel)
         assert caught.value.status is RpcStatus.UNAVAILABLE

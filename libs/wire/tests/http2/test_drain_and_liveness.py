@@ -10,9 +10,11 @@ from wire.http2.frames import (
     PING,
     frame,
     read_uint32,
+    window_update,
 )
 from wire.http2.limits import Limits
 from wire.http2.liveness import Liveness
+from wire.http2.settings import settings_frame
 from wire.testing.scripted_client import REQUEST_BLOCK, ScriptedClient
 
 
@@ -88,6 +90,70 @@ def test_output_that_nobody_reads_does_not_last() -> None:
     liveness.tick(client.now + 123.0)
     client.read()
     assert client.goaway is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_socket_that_is_full_each_time_but_moves_is_not_stalled() -> None:
+    client, liveness = watched(Limits(stall_timeout_s=60.0))
+    client.request(1)
+    [stream] = client.accepted
+    start = client.now
+    for minute in range(10):
+        client.server.pause()
+        client.server.send_data(stream, b"x")
+        liveness.tick(start + 50.0 * minute)
+        client.server.resume()
+    client.server.pause()
+    for later in (500.0, 561.0):
+        liveness.tick(start + later)
+        client.read()
+    assert client.goaway is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_window_of_the_connection_that_does_not_grow_is_a_stall() -> None:
+    client, liveness = watched(Limits(stall_timeout_s=60.0))
+    client.send(settings_frame({4: 1 << 20})).request(1)
+    client.server.send_data(client.accepted[0], bytes(100_000))
+    for later in (0.0, 59.0):
+        liveness.tick(client.now + later)
+    client.send(window_update(0, 10_000))
+    for later in (61.0, 120.0):
+        liveness.tick(client.now + later)
+    assert not is_closing(client)
+    liveness.tick(client.now + 122.0)
+    client.read()
+    assert client.goaway is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_stream_that_its_peer_does_not_read_is_reset_and_others_go_on() -> None:
+    limits = Limits(stream_stall_timeout_s=60.0)
+    client, liveness = watched(limits)
+    client.send(settings_frame({4: 10})).request(1).request(3)
+    stuck, slow = client.accepted
+    client.server.send_data(stuck, bytes(50))
+    client.server.send_data(slow, bytes(50))
+    for later in (0.0, 50.0):
+        liveness.tick(client.now + later)
+    client.send(window_update(3, 10))
+    for later in (55.0, 61.0):
+        liveness.tick(client.now + later)
+    client.read()
+    assert client.reset_of(1) is ErrorCode.ENHANCE_YOUR_CALM
+    assert stuck.events[-1] == ("reset", ErrorCode.ENHANCE_YOUR_CALM)
+    assert client.reset_of(3) is None
+    liveness.tick(client.now + 116.0)
+    client.read()
+    assert client.reset_of(3) is ErrorCode.ENHANCE_YOUR_CALM
+    assert client.goaway is None
+
+
+def test_streams_may_be_left_unread_where_no_limit_is_set() -> None:
+    client, liveness = watched(Limits(stream_stall_timeout_s=None))
+    client.send(settings_frame({4: 10})).request(1)
+    client.server.send_data(client.accepted[0], bytes(50))
+    for later in (0.0, 1000.0):
+        liveness.tick(client.now + later)
+    client.read()
+    assert client.reset_of(1) is None
 
 
 def test_an_idle_connection_is_closed_and_one_with_streams_is_not() -> None:

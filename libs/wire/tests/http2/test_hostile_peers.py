@@ -91,6 +91,14 @@ def tail_of_a_refused_stream() -> Iterator[bytes]:
         yield frame(DATA, 0, 1)
 
 
+def window_updates() -> Iterator[bytes]:
+    """On the connection, an open stream, one that is over and one that never was answered."""
+    yield from heads(range(1, 4, 2))
+    yield rst_stream(3, ErrorCode.CANCEL)
+    while True:
+        yield from (window_update(stream_id, 1) for stream_id in (0, 1, 3))
+
+
 def repeated(part: bytes) -> Iterator[bytes]:
     while True:
         yield part
@@ -112,6 +120,7 @@ def repeated(part: bytes) -> Iterator[bytes]:
         pytest.param(repeated(frame(PRIORITY, 0, 1, bytes(5))), 1100, id="PRIORITY flood"),
         pytest.param(repeated(frame(0x20, 0, 0, b"")), 1100, id="unknown frames"),
         pytest.param(empty_data(), 1100, id="empty DATA"),
+        pytest.param(window_updates(), 2100, id="WINDOW_UPDATE flood"),
         pytest.param(tail_of_a_refused_stream(), 1100, id="DATA on a stream that was reset"),
     ],
 )
@@ -140,6 +149,18 @@ def test_data_earns_control_frames() -> None:
     assert client.goaway is None
 
 
+def test_data_that_we_send_earns_window_updates() -> None:
+    limits = Limits(window_updates_burst=20, window_updates_per_s=0.0)
+    client = ScriptedClient(limits).request(1)
+    [stream] = client.accepted
+    for _ in range(100):
+        client.server.send_data(stream, b"x")
+        client.send(*[window_update(0, 1)] * 5, *[window_update(1, 1)] * 5)
+    assert client.goaway is None
+    client.send_each(window_update(0, 1) for _ in range(1100))
+    assert client.goaway is CALM
+
+
 def test_the_tails_of_many_streams_that_were_answered_early_do_no_harm() -> None:
     client = ScriptedClient(Limits(control_frames_burst=10, control_frames_per_s=0.0))
     for stream_id in range(1, 1001, 2):
@@ -149,6 +170,16 @@ def test_the_tails_of_many_streams_that_were_answered_early_do_no_harm() -> None
     assert client.goaway is None
     client.send(frame(DATA, END_STREAM, 999))
     assert client.reset_of(999) is ErrorCode.STREAM_CLOSED
+
+
+def test_only_the_last_of_many_resets_are_remembered() -> None:
+    client = ScriptedClient()
+    for stream_id in range(1, 6001, 2):
+        client.request(stream_id)
+        client.server.reset(client.accepted.pop(), ErrorCode.CANCEL)
+    assert len(client.server._reset_by_us) == 1024
+    client.send(frame(DATA, 0, 5999, b"x"))
+    assert client.reset_of(5999) is ErrorCode.CANCEL and client.goaway is None
 
 
 def test_a_budget_grows_again_with_time() -> None:

@@ -1,7 +1,16 @@
 """Flow control of what we send, and the state of the streams that send it."""
 
 from wire.http2.errors import ErrorCode
-from wire.http2.frames import CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM, window_update
+from wire.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    SETTINGS,
+    window_update,
+)
 from wire.http2.limits import Limits
 from wire.http2.sender import END
 from wire.http2.server_connection import ServerConnection
@@ -68,6 +77,18 @@ def test_6_9_2_a_larger_initial_window_lets_waiting_streams_go_on() -> None:
     assert data_of(client, 1) == b""
     client.send(settings_frame({4: 100}))
     assert data_of(client, 1) == b"waits"
+
+
+def test_6_5_3_settings_are_acknowledged_ahead_of_the_data_that_they_allow() -> None:
+    """A peer may hold us to its old windows and frame sizes until it has read our ACK."""
+    client, server = serving(10, 1)
+    server.send_data(client.accepted[0], bytes(60_000), END)
+    client.read()
+    client.frames.clear()
+    client.send(settings_frame({4: 60_000, 5: 32_768}))
+    assert [frame.kind for frame in client.frames] == [SETTINGS, DATA, DATA]
+    assert client.frames[0].flags == ACK
+    assert len(client.frames[1].payload) == 32_768
 
 
 def test_streams_take_turns_on_the_window_of_the_connection() -> None:

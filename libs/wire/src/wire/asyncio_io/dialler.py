@@ -1,10 +1,10 @@
-"""Makes the connection of a channel: dials, greets, and says why it could not."""
+"""Makes the connections of a channel: dials, greets, and says why it could not."""
 
 import asyncio
 import ssl
 from collections.abc import Callable
 
-from wire.address import TcpAddress, UnixAddress
+from wire.address import Endpoint, UnixAddress
 from wire.asyncio_io.connection_protocol import ConnectionProtocol
 from wire.asyncio_io.tls_contexts import ALPN, client_context
 from wire.http2.client_connection import ClientConnection
@@ -36,35 +36,43 @@ class ClientProtocol(ConnectionProtocol[ClientConnection]):
 
 
 class Dialler:
-    """Dials one address."""
+    """Dials any of a channel's endpoints."""
 
-    def __init__(
-        self, address: TcpAddress | UnixAddress, limits: Limits, tls: ClientTls | None
-    ) -> None:
-        self._address, self._limits = address, limits
+    def __init__(self, *, limits: Limits, tls: ClientTls | None, connect_timeout_s: float) -> None:
+        self._limits, self._connect_timeout_s = limits, connect_timeout_s
         self._ssl: ssl.SSLContext | None = None if tls is None else client_context(tls)
-        host = address.host if isinstance(address, TcpAddress) else "localhost"
-        self._server_name = None if tls is None else tls.server_name or host
+        self._server_name = None if tls is None else tls.server_name
         self.scheme = "http" if tls is None else "https"
-        self.authority = (tls.server_name if tls is not None else None) or (
-            str(address) if isinstance(address, TcpAddress) else "localhost"
-        )
 
-    async def dial(self, on_change: Callable[[], None]) -> ClientProtocol:
+    def authority(self, endpoint: Endpoint) -> str:
+        """What calls to the endpoint name as their `:authority`."""
+        return self._server_name or endpoint.authority
+
+    async def dial(self, endpoint: Endpoint, on_change: Callable[[], None]) -> ClientProtocol:
         """A greeted connection.
 
         Raises:
-            RpcError: UNAVAILABLE, with the reason.
+            RpcError: UNAVAILABLE, with the endpoint and the reason.
         """
         try:
-            async with asyncio.timeout(self._limits.handshake_timeout_s):
-                return await self._dial(on_change)
+            async with asyncio.timeout(self._connect_timeout_s):
+                protocol = await self._connect(endpoint, on_change)
+            try:
+                async with asyncio.timeout(self._limits.handshake_timeout_s):
+                    await protocol.greeted
+                if not protocol.connection.is_usable:
+                    raise OSError(protocol.connection.close_reason or "closed by the server")
+            except BaseException:
+                protocol.abort()
+                raise
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             reason = str(error) or "no connection in time"
-            raise RpcError(RpcStatus.UNAVAILABLE, f"{self._address}: {reason}") from error
+            raise RpcError(RpcStatus.UNAVAILABLE, f"{endpoint}: {reason}") from error
+        return protocol
 
-    async def _dial(self, on_change: Callable[[], None]) -> ClientProtocol:
-        loop, address = asyncio.get_running_loop(), self._address
+    async def _connect(self, endpoint: Endpoint, on_change: Callable[[], None]) -> ClientProtocol:
+        loop, address = asyncio.get_running_loop(), endpoint.address
+        server_name = None if self._ssl is None else self._server_name or endpoint.server_name
 
         def make() -> ClientProtocol:
             return ClientProtocol(self._limits, on_change)
@@ -72,20 +80,14 @@ class Dialler:
         transport: asyncio.BaseTransport
         if isinstance(address, UnixAddress):
             transport, protocol = await loop.create_unix_connection(
-                make, address.path, ssl=self._ssl, server_hostname=self._server_name
+                make, address.path, ssl=self._ssl, server_hostname=server_name
             )
         else:
             transport, protocol = await loop.create_connection(
-                make, address.host, address.port, ssl=self._ssl, server_hostname=self._server_name
+                make, address.host, address.port, ssl=self._ssl, server_hostname=server_name
             )
-        try:
-            tls = transport.get_extra_info("ssl_object")
-            if tls is not None and tls.selected_alpn_protocol() != ALPN:
-                raise OSError("the server does not speak h2 (ALPN)")
-            await protocol.greeted
-            if not protocol.connection.is_usable:
-                raise OSError(protocol.connection.close_reason or "closed by the server")
-        except BaseException:
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != ALPN:
             protocol.abort()
-            raise
+            raise OSError("the server does not speak h2 (ALPN)")
         return protocol

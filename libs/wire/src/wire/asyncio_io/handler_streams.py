@@ -15,7 +15,13 @@ from typing import Any
 from wire.asyncio_io.inbox import Drained, Inbox
 from wire.grpc.heads import RequestHead
 from wire.grpc.server_stream import ServerStream
-from wire.handlers import BidiHandler, CallbackStream, UnaryHandler
+from wire.handlers import (
+    BidiHandler,
+    CallbackStream,
+    CallContext,
+    ContextUnaryHandler,
+    UnaryHandler,
+)
 from wire.http2.errors import ErrorCode
 from wire.http2.server_connection import ServerConnection
 from wire.status import RpcError, RpcStatus
@@ -71,8 +77,11 @@ class HandlerStream(ServerStream):
     def _fail(self, error: Exception) -> None:
         """End the call for what its handler raised."""
         if isinstance(error, RpcError):
-            self.finish(error.status, error.message)
-            return
+            try:
+                self.finish(error.status, error.message, error.trailers)
+                return
+            except ValueError as fault:  # trailers that cannot be sent
+                error = fault
         self.finish(RpcStatus.UNKNOWN, type(error).__name__)
         if self._context.on_error is not None:
             self._context.on_error(self.head.path, error)
@@ -138,6 +147,27 @@ class UnaryStream(HandlerStream):
             self._leave_tasks()
 
 
+class ContextUnaryStream(UnaryStream):
+    """A unary call whose handler takes its `wire.CallContext`."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        handler: ContextUnaryHandler,
+        connection: ServerConnection,
+        stream_id: int,
+        head: RequestHead,
+        context: HandlerContext,
+    ) -> None:
+        call = CallContext(
+            metadata=head.metadata, binary_metadata=head.binary_metadata, timeout_s=head.timeout_s
+        )
+        super().__init__(
+            lambda message: handler(message, call), connection, stream_id, head, context
+        )
+
+
 class CoroutineStream(HandlerStream):
     """A bidirectional call as a coroutine sees it (`wire.BidiStream`)."""
 
@@ -158,6 +188,10 @@ class CoroutineStream(HandlerStream):
     @property
     def metadata(self) -> Mapping[str, str]:
         return self.head.metadata
+
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        return self.head.binary_metadata
 
     async def receive(self) -> bytes | None:
         return await self._inbox.take()
@@ -219,6 +253,10 @@ class CallbackHandlerStream(HandlerStream):
     @property
     def metadata(self) -> Mapping[str, str]:
         return self.head.metadata
+
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        return self.head.binary_metadata
 
     @property
     def unsent_bytes(self) -> int:

@@ -11,6 +11,7 @@ from wire.address import TcpAddress, UnixAddress, parse_address
 from wire.asyncio_io.connection_protocol import ConnectionProtocol
 from wire.asyncio_io.handler_streams import (
     CallbackHandlerStream,
+    ContextUnaryStream,
     CoroutineStream,
     HandlerContext,
     HandlerStream,
@@ -19,7 +20,7 @@ from wire.asyncio_io.handler_streams import (
 )
 from wire.asyncio_io.tls_contexts import server_context
 from wire.grpc.heads import RequestHead, request_head_of
-from wire.handlers import BidiHandler, CallbackFactory, UnaryHandler
+from wire.handlers import BidiHandler, CallbackFactory, ContextUnaryHandler, UnaryHandler
 from wire.http2.errors import ErrorCode
 from wire.http2.hpack_cache import HeaderBlock
 from wire.http2.limits import Limits
@@ -56,6 +57,9 @@ class WireServer:
 
     def unary(self, path: str, handler: UnaryHandler) -> None:
         self._routes[path] = partial(UnaryStream, handler)
+
+    def unary_with_context(self, path: str, handler: ContextUnaryHandler) -> None:
+        self._routes[path] = partial(ContextUnaryStream, handler)
 
     def bidi(self, path: str, handler: BidiHandler) -> None:
         self._routes[path] = partial(CoroutineStream, handler)

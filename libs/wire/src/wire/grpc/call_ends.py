@@ -2,9 +2,10 @@
 
 from urllib.parse import quote, unquote
 
+from wire.grpc.metadata import encode_metadata
 from wire.http2.errors import ErrorCode
 from wire.http2.header_encoding import encode_fields
-from wire.status import RpcStatus
+from wire.status import Metadata, RpcStatus
 
 _PLAIN_IN_MESSAGE = "".join(chr(octet) for octet in range(0x20, 0x7F) if octet != ord("%"))
 
@@ -31,13 +32,16 @@ _STATUS_OF_RESET = {
 """The rest is INTERNAL: "Errors" of the protocol's description."""
 
 
-def encode_trailers(status: RpcStatus, message: str = "") -> bytes:
+def encode_trailers(
+    status: RpcStatus, message: str = "", metadata: Metadata | None = None
+) -> bytes:
+    """Raises ValueError when the metadata is none (see `encode_metadata`)."""
     if status is RpcStatus.OK and not message:
         return OK_TRAILERS
     fields = [(b"grpc-status", b"%d" % status)]
     if message:
         fields.append((b"grpc-message", quote(message, safe=_PLAIN_IN_MESSAGE).encode()))
-    return encode_fields(fields)
+    return encode_fields(fields) + (encode_metadata(metadata) if metadata else b"")
 
 
 def parse_status(value: bytes) -> RpcStatus:

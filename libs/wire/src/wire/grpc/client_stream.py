@@ -8,19 +8,27 @@ A call concludes once, by `on_conclude`.
 
 from wire.grpc.call_ends import status_of_http, status_of_reset
 from wire.grpc.framing import MessageReader, frame_message
-from wire.grpc.heads import response_head_of
+from wire.grpc.heads import ResponseHead, response_head_of
 from wire.http2.client_connection import ClientConnection
 from wire.http2.errors import ErrorCode, Http2StreamError
 from wire.http2.hpack_cache import HeaderBlock
 from wire.http2.sender import END
 from wire.http2.stream import Stream
-from wire.status import RpcError, RpcStatus
+from wire.status import Metadata, RpcError, RpcStatus
 
 
 class ClientStream(Stream):
     """Base of the kinds of calls; they override `on_message` and `on_conclude`."""
 
-    __slots__ = ("_has_head", "_is_concluded", "_message", "_reader", "_status", "was_refused")
+    __slots__ = (
+        "_end",
+        "_has_head",
+        "_is_concluded",
+        "_message",
+        "_reader",
+        "_status",
+        "was_refused",
+    )
 
     def __init__(
         self, connection: ClientConnection, stream_id: int, max_message_bytes: int
@@ -29,6 +37,7 @@ class ClientStream(Stream):
         self._reader = MessageReader(max_message_bytes)
         self._has_head = self._is_concluded = False
         self._status, self._message = RpcStatus.UNKNOWN, "the server sent no grpc-status"
+        self._end: ResponseHead | None = None
         self.was_refused = False
         """The server has not begun with this call: it may be made again (RFC 9113 section 8.7)."""
 
@@ -41,6 +50,16 @@ class ClientStream(Stream):
     @property
     def is_concluded(self) -> bool:
         return self._is_concluded
+
+    @property
+    def trailers(self) -> Metadata:
+        """What came with the status."""
+        return {} if self._end is None else self._end.metadata
+
+    @property
+    def is_answered(self) -> bool:
+        """The server has begun with the call."""
+        return self._has_head
 
     def open_with(self, block: bytes) -> None:
         """Send the head of the call."""
@@ -79,7 +98,7 @@ class ClientStream(Stream):
                 self.give_up(status, f"HTTP status {head.http_status}, no gRPC answer")
                 return
         if head.status is not None:
-            self._status, self._message = head.status, head.message
+            self._end, self._status, self._message = head, head.status, head.message
 
     def on_data(self, data: bytes) -> None:
         if not self._has_head:
@@ -108,7 +127,7 @@ class ClientStream(Stream):
             self._conclude(self._status, self._message)
 
     def on_reset(self, code: ErrorCode | None) -> None:
-        self.was_refused = code is ErrorCode.REFUSED_STREAM
+        self.was_refused = code is ErrorCode.REFUSED_STREAM and not self._has_head
         if code is None:
             reason = self.connection.close_reason
             self._conclude(RpcStatus.UNAVAILABLE, f"the connection was lost: {reason}")

@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from wire.grpc.call_ends import parse_message, parse_status
+from wire.grpc.metadata import binary_metadata, text_metadata
 from wire.grpc.timeouts import parse_timeout
 from wire.http2.header_encoding import encode_fields
 from wire.http2.header_rules import request_pseudo_fields, response_status
 from wire.http2.hpack_cache import HeaderBlock
-from wire.status import RpcError, RpcStatus
+from wire.status import Metadata, RpcError, RpcStatus
 
 CONTENT_TYPE = b"application/grpc"
 USER_AGENT = b"wire-python"
 RESPONSE_HEAD = encode_fields([(b":status", b"200"), (b"content-type", CONTENT_TYPE)])
 
-_NOT_METADATA = frozenset((b"te", b"content-type", b"grpc-timeout", b"grpc-encoding"))
+
+_SAYS_MORE = frozenset((b"content-type", b"grpc-timeout"))
+"""Fields of a request that are more than metadata."""
 
 
 class RequestHead:
@@ -25,16 +28,22 @@ class RequestHead:
 
     def __init__(self, block: HeaderBlock) -> None:
         """Raises Http2StreamError when the block is malformed."""
-        pseudo = request_pseudo_fields(block)
-        self.path = pseudo[b":path"].decode("latin-1")
+        self._fields = block.fields
         self.http_refusal: bytes | None = None
         """The HTTP status of a request that is no gRPC call at all."""
         self.refusal: RpcError | None = None
         """The end of a call whose head is wrong."""
         self.timeout_s: float | None = None
+        known = _head_of_like(block)
+        if known is not None:
+            self.path: str = known.path
+            self.timeout_s = known.timeout_s
+            self.http_refusal, self.refusal = known.http_refusal, known.refusal
+            return
+        pseudo = request_pseudo_fields(block)
+        self.path = pseudo[b":path"].decode("latin-1")
         is_grpc = False
-        self._regular = block.fields[len(pseudo) :]
-        for name, value in self._regular:
+        for name, value in block.fields:
             if name == b"content-type":
                 is_grpc = value.startswith(CONTENT_TYPE)
             elif name == b"grpc-timeout":
@@ -46,12 +55,13 @@ class RequestHead:
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
-        """By lower-case key; binary values are left out."""
-        return {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in self._regular
-            if name not in _NOT_METADATA and not name.endswith(b"-bin")
-        }
+        """Text, by lower-case key."""
+        return text_metadata(self._fields)
+
+    @cached_property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        """By lower-case key, which ends with `-bin`."""
+        return binary_metadata(self._fields)
 
     def _take_timeout(self, value: bytes) -> None:
         try:
@@ -60,10 +70,19 @@ class RequestHead:
             self.refusal = RpcError(RpcStatus.INTERNAL, str(error))
 
 
+def _head_of_like(block: HeaderBlock) -> RequestHead | None:
+    """The head of a block that differs from this one in metadata only, if one was read."""
+    like = block.like
+    if like is None or block.fault is not None or not isinstance(like.memo, RequestHead):
+        return None
+    for name, _ in (*block.fields[block.shared :], *like.fields[block.shared :]):
+        if name in _SAYS_MORE or name.startswith(b":"):
+            return None
+    return like.memo
+
+
 class ResponseHead:
     """The head or the trailers of a response as a client sees them."""
-
-    __slots__ = ("http_status", "is_grpc", "message", "status")
 
     def __init__(self, block: HeaderBlock) -> None:
         """Raises Http2StreamError when the block is malformed."""
@@ -72,6 +91,7 @@ class ResponseHead:
         self.is_grpc = False
         self.status: RpcStatus | None = None
         self.message = ""
+        self._fields = block.fields
         for name, value in block.fields:
             if name == b"grpc-status":
                 self.status = parse_status(value)
@@ -79,6 +99,10 @@ class ResponseHead:
                 self.message = parse_message(value)
             elif name == b"content-type":
                 self.is_grpc = value.startswith(CONTENT_TYPE)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        return {**text_metadata(self._fields), **binary_metadata(self._fields)}
 
 
 def request_head_of(block: HeaderBlock) -> RequestHead:
@@ -107,10 +131,4 @@ def encode_request_head(*, path: str, authority: str, scheme: str) -> bytes:
             (b"content-type", CONTENT_TYPE),
             (b"user-agent", USER_AGENT),
         ]
-    )
-
-
-def encode_metadata(metadata: Mapping[str, str]) -> bytes:
-    return encode_fields(
-        [(name.lower().encode(), value.encode("latin-1")) for name, value in metadata.items()]
     )

@@ -11,7 +11,7 @@ from wire.http2.header_encoding import encode_fields
 from wire.http2.header_rules import check_trailers
 from wire.http2.hpack_cache import HeaderBlock
 from wire.http2.server_connection import AcceptedStream, ServerConnection
-from wire.status import RpcError, RpcStatus
+from wire.status import Metadata, RpcError, RpcStatus
 
 
 class ServerStream(AcceptedStream):
@@ -77,11 +77,20 @@ class ServerStream(AcceptedStream):
         data = frame_message(message)
         self.connection.send_response(self, RESPONSE_HEAD, data, OK_TRAILERS)
 
-    def finish(self, status: RpcStatus = RpcStatus.OK, message: str = "") -> None:
-        """End the call behind what has been sent."""
+    def finish(
+        self,
+        status: RpcStatus = RpcStatus.OK,
+        message: str = "",
+        metadata: Metadata | None = None,
+    ) -> None:
+        """End the call behind what has been sent.
+
+        Raises:
+            ValueError: the metadata is none (see `encode_metadata`).
+        """
         if self.is_ended:
             return
-        trailers = encode_trailers(status, message)
+        trailers = encode_trailers(status, message, metadata)
         if self.answered:
             self.connection.end(self, trailers)
         else:

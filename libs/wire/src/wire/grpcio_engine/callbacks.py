@@ -62,6 +62,10 @@ class _Sink:
     def metadata(self) -> Mapping[str, str]:
         return self._stream.metadata
 
+    @property
+    def binary_metadata(self) -> Mapping[str, bytes]:
+        return self._stream.binary_metadata
+
     def send_message(self, message: bytes) -> None:
         self.send_messages((message,))
 

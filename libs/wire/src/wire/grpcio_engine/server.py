@@ -1,15 +1,24 @@
 """The serving end of the grpcio engine: unary and bidirectional handlers by path."""
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from wire.address import grpcio_target
+from wire.address import grpcio_listen_target
 from wire.grpcio_engine.callbacks import serve_callbacks
-from wire.handlers import BidiHandler, BidiStream, CallbackFactory, UnaryHandler
+from wire.grpcio_engine.errors import OUT_OF_LIFE, stopped
+from wire.handlers import (
+    BidiHandler,
+    BidiStream,
+    CallbackFactory,
+    CallContext,
+    ContextUnaryHandler,
+    UnaryHandler,
+)
 from wire.status import RpcError, RpcStatus
 from wire.tls import ServerTls
 
@@ -21,20 +30,24 @@ class GrpcioBidiStream:
 
     def __init__(self, context: Any) -> None:
         self._context = context
-        self.metadata: Mapping[str, str] = {
-            key: value for key, value in context.invocation_metadata() if isinstance(value, str)
-        }
+        self.metadata, self.binary_metadata = _metadata(context)
 
     async def receive(self) -> bytes | None:
-        message = await self._context.read()
+        try:
+            message = await self._context.read()
+        except OUT_OF_LIFE as error:
+            raise stopped(error) from error
         return message if isinstance(message, bytes) else None
 
     async def send(self, message: bytes) -> None:
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except OUT_OF_LIFE as error:
+            raise stopped(error) from error
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
         for message in messages:
-            await self._context.write(message)
+            await self.send(message)
 
 
 class GrpcioServer:
@@ -49,7 +62,7 @@ class GrpcioServer:
         on_error: Callable[[str, Exception], None] | None,
     ) -> None:
         self._tls, self._on_error = tls, on_error
-        self._unary: dict[str, UnaryHandler] = {}
+        self._unary: dict[str, Callable[[bytes, Any], bytes | Awaitable[bytes]]] = {}
         self._bidi: dict[str, BidiHandler] = {}
         options = [
             ("grpc.max_receive_message_length", max_message_bytes),
@@ -63,7 +76,10 @@ class GrpcioServer:
         self._server.add_generic_rpc_handlers((_Routes(self._route),))
 
     def unary(self, path: str, handler: UnaryHandler) -> None:
-        self._unary[path] = handler
+        self._unary[path] = lambda message, _: handler(message)
+
+    def unary_with_context(self, path: str, handler: ContextUnaryHandler) -> None:
+        self._unary[path] = lambda message, context: handler(message, _call_context(context))
 
     def bidi(self, path: str, handler: BidiHandler) -> None:
         self._bidi[path] = handler
@@ -77,7 +93,7 @@ class GrpcioServer:
     async def listen(self, *addresses: str) -> list[str]:
         bound: list[str] = []
         for address in addresses:
-            target = grpcio_target(address)
+            target = grpcio_listen_target(address)
             try:
                 port = self._bind(target)
             except RuntimeError as error:
@@ -107,13 +123,15 @@ class GrpcioServer:
             return grpc.stream_stream_rpc_method_handler(self._serve_bidi(path, bidi))
         return None
 
-    def _serve_unary(self, path: str, handler: UnaryHandler) -> Any:
+    def _serve_unary(
+        self, path: str, handler: Callable[[bytes, Any], bytes | Awaitable[bytes]]
+    ) -> Any:
         async def serve(message: bytes, context: Any) -> bytes:
             try:
-                reply = handler(message)
+                reply = handler(message, context)
                 return await reply if inspect.isawaitable(reply) else reply
             except RpcError as error:
-                await context.abort(_STATUS[error.status], error.message)
+                await _abort(context, error)
             except Exception as error:
                 await self._fail(path, error, context)
             raise AssertionError("abort does not return")
@@ -125,7 +143,7 @@ class GrpcioServer:
             try:
                 await handler(GrpcioBidiStream(context))
             except RpcError as error:
-                await context.abort(_STATUS[error.status], error.message)
+                await _abort(context, error)
             except Exception as error:
                 await self._fail(path, error, context)
 
@@ -136,7 +154,28 @@ class GrpcioServer:
             raise error
         if self._on_error is not None:
             self._on_error(path, error)
-        await context.abort(_STATUS[RpcStatus.UNKNOWN], type(error).__name__)
+        await _abort(context, RpcError(RpcStatus.UNKNOWN, type(error).__name__))
+
+
+async def _abort(context: Any, error: RpcError) -> None:
+    """Raises what ends a handler of grpcio."""
+    try:
+        await context.abort(_STATUS[error.status], error.message, tuple(error.trailers.items()))
+    except OUT_OF_LIFE:
+        raise asyncio.CancelledError from None  # the call has ended without waiting for us
+
+
+def _metadata(context: Any) -> tuple[Mapping[str, str], Mapping[str, bytes]]:
+    pairs = context.invocation_metadata() or ()
+    return (
+        {key: value for key, value in pairs if isinstance(value, str)},
+        {key: value for key, value in pairs if isinstance(value, bytes)},
+    )
+
+
+def _call_context(context: Any) -> CallContext:
+    text, binary = _metadata(context)
+    return CallContext(metadata=text, binary_metadata=binary, timeout_s=context.time_remaining())
 
 
 class _Routes(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio ships no types

@@ -46,6 +46,11 @@ class ClientConnection(Connection):
             and self._next_id <= MAX_STREAM_ID
         )
 
+    @property
+    def has_carried(self) -> bool:
+        """A stream has been opened, now or before."""
+        return self._next_id > 1
+
     def next_stream_id(self) -> int:
         """Take the number of a stream; `add` it and send its HEADERS before taking another."""
         stream_id = self._next_id
@@ -74,6 +79,8 @@ class ClientConnection(Connection):
         return 0  # a server opens no streams: push is off
 
     def on_settings(self) -> None:
+        if self.peer.wants_push:
+            raise protocol_error("ENABLE_PUSH of a server")
         self._on_change()
 
     def on_goaway(self, last_stream_id: int, code: int, reason: str) -> None:

@@ -15,6 +15,8 @@ from wire.http2.sender import Sender
 from wire.http2.stream import VERDICTS, Stream, StreamState, Verdict
 
 _RESETS_REMEMBERED = 1024
+_UPDATES_PER_DATA_FRAME = 10
+_UPDATES_PER_STREAM = 2
 
 
 class Faults(Sender):
@@ -28,6 +30,8 @@ class Faults(Sender):
         self._reset_by_us: dict[int, None] = {}
         self._control = Budget(limits.control_frames_burst, limits.control_frames_per_s, now)
         self._resets = Budget(limits.resets_burst, limits.resets_per_s, now)
+        self._updates = Budget(limits.window_updates_burst, limits.window_updates_per_s, now)
+        self._updates_earned = 0
 
     @abstractmethod
     def reset(self, stream: Stream, code: ErrorCode) -> None:
@@ -62,6 +66,14 @@ class Faults(Sender):
     def count_control(self) -> None:
         if not self._control.spend(self.now):
             raise too_much("control frames")
+
+    def count_window_update(self) -> None:
+        streams = self.last_stream_id // 2
+        earned = _UPDATES_PER_DATA_FRAME * self.data_frames_sent + _UPDATES_PER_STREAM * streams
+        self._updates.earned += earned - self._updates_earned
+        self._updates_earned = earned
+        if not self._updates.spend(self.now):
+            raise too_much("WINDOW_UPDATE frames")
 
     def count_reset(self) -> None:
         if not self._resets.spend(self.now):

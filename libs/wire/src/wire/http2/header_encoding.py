@@ -14,6 +14,9 @@ _INDEX_OF_FIELD = {
 }
 _INDEX_OF_NAME = {name: index for (name, _), index in _INDEX_OF_FIELD.items()}
 
+_ONE_OCTET_SIZES = 0x7F
+_OCTETS = [bytes((size,)) for size in range(_ONE_OCTET_SIZES)]
+
 EMPTY_TABLE = b"\x20"
 """A size update to 0 (section 6.3): owed to a peer that shrinks its table below what it was."""
 
@@ -26,14 +29,23 @@ def encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 def _encode_field(name: bytes, value: bytes) -> bytes:
     if (index := _INDEX_OF_FIELD.get((name, value))) is not None:
         return encode_integer(index, prefix_bits=7, pattern=0x80)  # section 6.1
-    # Section 6.2.2: a literal that leaves the table alone, its name by index where there is one.
+    return encode_field_name(name) + encode_value(value)
+
+
+def encode_field_name(name: bytes) -> bytes:
+    """The name of a field whose value follows by `encode_value`: section 6.2.2, a literal that
+    leaves the table alone, its name by index where there is one."""
     if (index := _INDEX_OF_NAME.get(name)) is not None:
-        return encode_integer(index, prefix_bits=4) + _encode_string(value)
-    return b"\x00" + _encode_string(name) + _encode_string(value)
+        return encode_integer(index, prefix_bits=4)
+    return b"\x00" + encode_value(name)
 
 
-def _encode_string(value: bytes) -> bytes:
-    return encode_integer(len(value), prefix_bits=7) + value
+def encode_value(value: bytes) -> bytes:
+    """A string without Huffman code (section 5.2)."""
+    size = len(value)
+    if size < _ONE_OCTET_SIZES:
+        return _OCTETS[size] + value
+    return encode_integer(size, prefix_bits=7) + value
 
 
 def encode_integer(number: int, *, prefix_bits: int, pattern: int = 0) -> bytes:

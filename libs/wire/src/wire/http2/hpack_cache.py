@@ -1,20 +1,22 @@
-"""Header blocks that we receive: HPACK (RFC 7541) behind three caches.
+"""Header blocks that we receive: HPACK (RFC 7541) behind caches.
 
 - Whole blocks: a peer sends the same few blocks again and again. A block that left the dynamic
   table alone means the same as long as the table does not change, so it is decoded once.
+- Beginnings: where a peer leaves the table alone, a block that differs in its last fields only from
+  another of its length, as calls with a traceparent each do, is decoded from there on.
 - Huffman strings: of the blocks that do differ (a new traceparent each), most strings are known.
 - Fields found well formed, likewise.
 
-The tables and the Huffman code are those of the `hpack` library; its decoder is not used, because
-it offers no place for the caches. Time per block: 0.1 us known, 5 to 15 us new.
+The tables are those of the `hpack` library; its decoder is not used, because it offers no place for
+the caches. Time per block: 0.1 us known, 4 us with another traceparent, up to 15 us new.
 """
 
 from hpack.exceptions import HPACKError
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from wire.http2.errors import ErrorCode, Http2ConnectionError, too_much
-from wire.http2.field_rules import field_fault
+from wire.http2.field_rules import content_lengths, field_fault
+from wire.http2.huffman import HuffmanError, decode_huffman
 from wire.http2.settings import DEFAULT_HEADER_TABLE_BYTES
 
 Field = tuple[bytes, bytes]
@@ -26,18 +28,37 @@ _BLOCKS_KEPT = 256
 _STRINGS_KEPT = 1024
 _FIELDS_KEPT = 1024
 _LONGEST_STRING_KEPT = 128
+_PATTERNS_KEPT = 64
+_LAST_FIELDS = 2
+"""So many fields at the end may differ from those of a pattern."""
 
 
 class HeaderBlock:
     """The fields of one block in order, and what is wrong with one of them, if anything is.
 
-    `memo` is free for what a reader of the fields worked out.
+    `memo` is free for what a reader of the fields worked out. The first `shared` fields are those
+    of `like`, where there is such a block, which is well formed; so its memo may serve as well.
     """
 
-    __slots__ = ("fault", "fields", "memo")
+    __slots__ = ("content_length", "fault", "fields", "like", "memo", "shared")
 
-    def __init__(self, fields: tuple[Field, ...], fault: str | None = None) -> None:
+    def __init__(
+        self,
+        fields: tuple[Field, ...],
+        fault: str | None = None,
+        *,
+        like: "HeaderBlock | None" = None,
+        shared: int = 0,
+    ) -> None:
         self.fields, self.fault = fields, fault
+        self.like, self.shared = like, shared
+        self.content_length: int | None = None
+        """Bytes of content that follow; `None` where it is not said, or not well."""
+        unseen = fields[shared:] if like is not None and like.content_length is None else fields
+        if fault is None and (lengths := content_lengths(unseen)):
+            self.content_length = min(lengths)
+            if len(lengths) > 1:
+                self.fault = "content-lengths that differ"
         self.memo: object | None = None
 
 
@@ -49,6 +70,7 @@ class HeaderBlockReader:
         self._table = HeaderTable()
         self._blocks: dict[bytes, HeaderBlock] = {}
         self._strings: dict[bytes, bytes] = {}
+        self._patterns: dict[int, _Pattern] = {}
         self._good_fields: set[Field] = set()
 
     def read(self, block: bytes) -> HeaderBlock:
@@ -60,22 +82,57 @@ class HeaderBlockReader:
         known = self._blocks.get(block)
         if known is not None:
             return known
-        try:
-            fields, changed = self._decode(block)
-        except (HPACKError, IndexError) as error:
-            raise Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, repr(error)) from error
-        decoded = HeaderBlock(tuple(fields), self._fault(fields))
+        pattern = self._patterns.get(len(block))
+        shared = 0 if pattern is None else pattern.fields_shared_with(block)
+        if pattern is None or not shared:
+            decoded, changed = self._read_whole(block)
+        else:
+            decoded, changed = self._read_like(pattern, shared, block)
         if changed or len(self._blocks) >= _BLOCKS_KEPT:
             self._blocks.clear()
-        if not changed:
+        if changed:
+            self._patterns.clear()
+        else:
             self._blocks[block] = decoded
         return decoded
 
-    def _decode(self, block: bytes) -> tuple[list[Field], bool]:
-        """The fields, and whether the dynamic table may mean something else now."""
+    def _read_whole(self, block: bytes) -> tuple[HeaderBlock, bool]:
+        fields, ends = list[Field](), list[tuple[int, int]]()
+        changed = self._decode(block, fields, ends)
+        decoded = HeaderBlock(tuple(fields), self._fault(fields))
+        if not changed and decoded.fault is None:
+            if len(self._patterns) >= _PATTERNS_KEPT:
+                self._patterns.clear()
+            self._patterns[len(block)] = _Pattern(block, decoded, ends)
+        return decoded, changed
+
+    def _read_like(
+        self, pattern: "_Pattern", shared: int, block: bytes
+    ) -> tuple[HeaderBlock, bool]:
+        """Read the fields after those that are shared with the pattern."""
+        fields, ends = [*pattern.decoded.fields[:shared]], pattern.ends[:shared]
+        changed = self._decode(block, fields, ends)
+        fault = self._fault(fields[shared:])
+        return HeaderBlock(tuple(fields), fault, like=pattern.decoded, shared=shared), changed
+
+    def _decode(self, block: bytes, fields: list[Field], ends: list[tuple[int, int]]) -> bool:
+        """Append the fields and ends that `fields` and `ends` do not hold yet; says whether the
+        dynamic table may mean something else now.
+
+        Raises:
+            Http2ConnectionError: see `read`.
+        """
+        try:
+            return self._decode_fields(block, fields, ends)
+        except (HPACKError, HuffmanError, IndexError) as error:
+            raise Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, repr(error)) from error
+
+    def _decode_fields(
+        self, block: bytes, fields: list[Field], ends: list[tuple[int, int]]
+    ) -> bool:
         table = self._table
-        fields: list[Field] = []
-        position, end, list_bytes, changed = 0, len(block), 0, False
+        position, list_bytes = ends[-1] if ends else (0, 0)
+        end, changed = len(block), False
         while position < end:
             octet = block[position]
             if octet & 0x80:  # 6.1, an indexed field
@@ -107,7 +164,8 @@ class HeaderBlockReader:
             list_bytes += len(field[0]) + len(field[1]) + _FIELD_OVERHEAD_BYTES
             if list_bytes > self._max_list_bytes:
                 raise too_much("header list")
-        return fields, changed
+            ends.append((position, list_bytes))
+        return changed
 
     def _fault(self, fields: list[Field]) -> str | None:
         good = self._good_fields
@@ -142,6 +200,30 @@ class HeaderBlockReader:
                     self._strings.clear()
                 self._strings[raw] = value
         return value, stop
+
+
+class _Pattern:
+    """A block that others may begin like, valid as long as the dynamic table does not change."""
+
+    __slots__ = ("_beginnings", "decoded", "ends")
+
+    def __init__(self, block: bytes, decoded: HeaderBlock, ends: list[tuple[int, int]]) -> None:
+        self.decoded = decoded
+        self.ends = ends
+        """Of each field: its end in the block, and the size of the list so far."""
+        count = len(ends)
+        self._beginnings = [
+            (shared, block[: ends[shared - 1][0]])
+            for shared in range(count - 1, max(count - _LAST_FIELDS - 1, 0), -1)
+        ]
+
+    def fields_shared_with(self, block: bytes) -> int:
+        """How many fields from the first on are written alike in `block`; 0 when more than the
+        last few differ."""
+        for shared, beginning in self._beginnings:
+            if block.startswith(beginning):
+                return shared
+        return 0
 
 
 def _read_integer(block: bytes, position: int, mask: int) -> tuple[int, int]:

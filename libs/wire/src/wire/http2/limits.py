@@ -40,6 +40,13 @@ class Limits:
 
     control_frames_per_s: float = 100.0
 
+    window_updates_burst: int = 2000
+    """WINDOW_UPDATE frames, whichever stream they name: so many at once, then
+    `window_updates_per_s`, 10 per DATA frame that we sent and 2 per stream; past it GOAWAY
+    ENHANCE_YOUR_CALM."""
+
+    window_updates_per_s: float = 200.0
+
     resets_burst: int = 10_000
     """Streams reset by the peer before they were answered, refused, or reset for a fault of the
     peer: so many at once, then `resets_per_s`; past it GOAWAY ENHANCE_YOUR_CALM. Streams already
@@ -64,8 +71,12 @@ class Limits:
     """Until the peer's SETTINGS; past it GOAWAY SETTINGS_TIMEOUT."""
 
     stall_timeout_s: float = 60.0
-    """A header block left unfinished, or output that the peer does not take; past it GOAWAY
-    ENHANCE_YOUR_CALM."""
+    """A header block left unfinished, a socket that the peer does not read, or DATA that its window
+    of the connection keeps waiting, without any progress; past it GOAWAY ENHANCE_YOUR_CALM."""
+
+    stream_stall_timeout_s: float | None = 120.0
+    """DATA that one stream's own window keeps waiting; past it RST_STREAM ENHANCE_YOUR_CALM. `None`
+    lets a peer leave a stream unread for ever."""
 
     idle_timeout_s: float | None = None
     """A connection without streams; past it GOAWAY NO_ERROR. `None` keeps it."""

@@ -1,4 +1,5 @@
-"""Which connections are to be given up as time passes: never greeted, stalled, silent or idle."""
+"""What is to be given up as time passes: connections never greeted, stalled, silent or idle, and
+streams that their peer does not read."""
 
 from wire.http2.connection import Connection
 from wire.http2.errors import ErrorCode
@@ -15,7 +16,10 @@ def tick_interval_s(limits: Limits) -> float:
         limits.handshake_timeout_s,
         limits.stall_timeout_s,
         limits.keepalive_timeout_s,
-        *(w for w in (limits.idle_timeout_s, limits.keepalive_interval_s) if w is not None),
+        *filter(
+            None,
+            (limits.idle_timeout_s, limits.keepalive_interval_s, limits.stream_stall_timeout_s),
+        ),
     ]
     return min(max(min(waits) / 4, _SHORTEST_TICK_S), _LONGEST_TICK_S)
 
@@ -29,6 +33,7 @@ class Liveness:
         self._asked_at: float | None = None
         self._busy_at = now
         self._output_stuck_since: float | None = None
+        self._frames_sent = 0
 
     def tick(self, now: float) -> None:
         """May ask the peer by PING, or end the connection."""
@@ -42,6 +47,8 @@ class Liveness:
         if self._is_stalled(now):
             connection.fail(ErrorCode.ENHANCE_YOUR_CALM, "stalled")
             return
+        if limits.stream_stall_timeout_s is not None:
+            self._reset_stalled_streams(now, limits.stream_stall_timeout_s)
         self._keep_alive(now)
         if connection.streams:
             self._busy_at = now
@@ -50,8 +57,10 @@ class Liveness:
 
     def _is_stalled(self, now: float) -> bool:
         connection, longest_s = self._connection, self._limits.stall_timeout_s
-        if not connection.is_paused:
-            self._output_stuck_since = None
+        is_held_up = connection.is_paused or connection.is_starved
+        if not is_held_up or connection.data_frames_sent != self._frames_sent:
+            self._frames_sent = connection.data_frames_sent
+            self._output_stuck_since = now if is_held_up else None
         elif self._output_stuck_since is None:
             self._output_stuck_since = now
         since = [
@@ -60,6 +69,16 @@ class Liveness:
             if moment is not None
         ]
         return bool(since) and now - min(since) > longest_s
+
+    def _reset_stalled_streams(self, now: float, longest_s: float) -> None:
+        for stream in [*self._connection.streams.values()]:
+            if not stream.queue or stream.send_window > 0:
+                stream.stalled_since = None
+            elif stream.stalled_since is None:
+                stream.stalled_since = now
+            elif now - stream.stalled_since > longest_s:
+                self._connection.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                stream.on_reset(ErrorCode.ENHANCE_YOUR_CALM)
 
     def _keep_alive(self, now: float) -> None:
         connection, interval_s = self._connection, self._limits.keepalive_interval_s

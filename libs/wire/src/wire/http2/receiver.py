@@ -132,6 +132,11 @@ class Receiver(Faults):
             return
         if flags & PADDED:
             payload = strip_padding(payload, flags)
+        if stream.content_left is not None:
+            stream.content_left -= len(payload)
+            if stream.content_left < 0:
+                self._fault(stream, ErrorCode.PROTOCOL_ERROR)
+                return
         if payload:
             self._control.earned += 1
             try:
@@ -167,6 +172,9 @@ class Receiver(Faults):
             self._receive_left = self._receive_window
 
     def _end_remotely(self, stream: Stream) -> None:
+        if stream.content_left:
+            self._fault(stream, ErrorCode.PROTOCOL_ERROR)
+            return
         stream.remote_done = True
         stream.on_end()
         if stream.local_done and not stream.closed:
@@ -209,6 +217,8 @@ class Receiver(Faults):
         if stream.remote_done:
             self._judge(HEADERS, stream_id)
             return
+        if block.content_length is not None and not is_last:
+            stream.content_left = block.content_length
         try:
             stream.on_headers(block, is_last=is_last)
         except Http2StreamError as error:
@@ -231,6 +241,7 @@ class Receiver(Faults):
     def _on_window_update(self, _: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE is 4 bytes")
+        self.count_window_update()
         increment = read_uint32(payload) & MAX_STREAM_ID
         if not stream_id:
             self._window_grows(increment)
@@ -255,7 +266,6 @@ class Receiver(Faults):
             return
         self.count_control()
         self._apply_settings(payload)
-        self.emit(frame(SETTINGS, ACK, 0))
         if not self.has_settings:
             self.has_settings, self._expected = True, None
         self.on_settings()

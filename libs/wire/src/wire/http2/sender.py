@@ -13,11 +13,14 @@ from collections.abc import Callable
 from wire.http2.errors import ErrorCode, Http2ConnectionError, Http2StreamError
 from wire.http2.flow_control import grown_window
 from wire.http2.frames import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
     MIN_MAX_FRAME_BYTES,
+    SETTINGS,
+    frame,
     headers_frames,
     pack_header,
 )
@@ -37,6 +40,7 @@ _PUMPED_BYTES = 256 << 10
 """DATA taken from queues at a time, so that a full socket is noticed."""
 
 _LAST_BLOCK = END_HEADERS | END_STREAM
+_SETTINGS_ACK = frame(SETTINGS, ACK, 0)
 
 
 class Sender(ABC):
@@ -47,6 +51,7 @@ class Sender(ABC):
         self.peer = PeerSettings()
         self.streams: dict[int, Stream] = {}
         self.send_window = DEFAULT_WINDOW_BYTES
+        self.data_frames_sent = 0
         self.is_paused = False
         self._wake, self._is_awake = wake, False
         self._line: deque[Stream] = deque()
@@ -85,6 +90,7 @@ class Sender(ABC):
             return
         stream.send_window -= size
         self.send_window -= size
+        self.data_frames_sent += 1
         flags = END_STREAM if ending == END else 0
         self.emit(pack_header(size << 8 | DATA, flags, stream.id) + data)
         if ending is not None:
@@ -100,6 +106,7 @@ class Sender(ABC):
         stream.answered = True
         stream.send_window -= size
         self.send_window -= size
+        self.data_frames_sent += 1
         head_frame = pack_header(len(head) << 8 | HEADERS, END_HEADERS, stream.id)
         data_frame = pack_header(size << 8 | DATA, END_STREAM, stream.id)
         self.emit(b"".join((head_frame, head, data_frame, data)))
@@ -115,6 +122,7 @@ class Sender(ABC):
         stream.answered = True
         stream.send_window -= size
         self.send_window -= size
+        self.data_frames_sent += 1
         head_frame = pack_header(len(head) << 8 | HEADERS, END_HEADERS, stream.id)
         data_frame = pack_header(size << 8 | DATA, 0, stream.id)
         end_frame = pack_header(len(trailers) << 8 | HEADERS, _LAST_BLOCK, stream.id)
@@ -180,6 +188,13 @@ class Sender(ABC):
         """More DATA could be sent than was: `resume` when what there is has been written."""
         return bool(self._line) and self.send_window > 0 and not self.is_paused
 
+    @property
+    def is_starved(self) -> bool:
+        """DATA waits for the window of the connection."""
+        return self.send_window <= 0 and any(
+            stream.queue and not stream.closed for stream in self._line
+        )
+
     def _pump(self) -> None:
         window_before = self.send_window
         while self.has_more and window_before - self.send_window < _PUMPED_BYTES:
@@ -196,6 +211,7 @@ class Sender(ABC):
         del queue[:limit]
         stream.send_window -= len(data)
         self.send_window -= len(data)
+        self.data_frames_sent += 1
         is_last = not queue and stream.ending == END
         flags = END_STREAM if is_last else 0
         self.emit(pack_header(len(data) << 8 | DATA, flags, stream.id) + data)
@@ -217,17 +233,23 @@ class Sender(ABC):
 
     def _stream_window_grows(self, stream: Stream, increment: int) -> None:
         stream.send_window = grown_window(stream.send_window, increment)
+        stream.stalled_since = None
         self._stand_in_line(stream)
         self._pump()
 
     def _apply_settings(self, payload: bytes) -> None:
+        """Take the values and acknowledge them, then send what they allow: until it has read the
+        ACK, the peer may hold us to its old ones (section 6.5.3)."""
         before = self.peer.initial_window_bytes
         self.peer.apply(payload)
         if self.peer.header_table_bytes < DEFAULT_HEADER_TABLE_BYTES:
             self._block_prefix = EMPTY_TABLE  # RFC 7541 section 4.2
-        change = self.peer.initial_window_bytes - before
-        if not change:
-            return
+        if change := self.peer.initial_window_bytes - before:
+            self._move_windows(change)
+        self.emit(_SETTINGS_ACK)
+        self._pump()
+
+    def _move_windows(self, change: int) -> None:
         for stream in self.streams.values():
             stream.send_window += change
             if stream.send_window > MAX_WINDOW_BYTES:
@@ -235,4 +257,3 @@ class Sender(ABC):
                     ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE overflows a window"
                 )
             self._stand_in_line(stream)
-        self._pump()

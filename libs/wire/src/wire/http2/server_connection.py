@@ -91,6 +91,7 @@ class ServerConnection(Connection):
             self.refuse(stream_id, error.code)
             return
         self.streams[stream_id] = stream
+        stream.content_left = block.content_length
         stream.on_open()
         if is_last and not stream.closed:
             self._end_remotely(stream)

@@ -32,6 +32,8 @@ class PeerSettings:
     max_concurrent_streams: int = 1 << 31
     initial_window_bytes: int = DEFAULT_WINDOW_BYTES
     max_frame_bytes: int = MIN_MAX_FRAME_BYTES
+    wants_push: bool = False
+    """It said ENABLE_PUSH 1, which only a client may (section 6.5.2); we push nothing."""
 
     def apply(self, payload: bytes) -> None:
         """Take one SETTINGS payload, entries in order; unknown ones are ignored.
@@ -44,8 +46,10 @@ class PeerSettings:
         for identifier, value in _ENTRY.iter_unpack(payload):
             if identifier == HEADER_TABLE_SIZE:
                 self.header_table_bytes = value
-            elif identifier == ENABLE_PUSH and value > 1:
-                raise protocol_error("ENABLE_PUSH is neither 0 nor 1")
+            elif identifier == ENABLE_PUSH:
+                if value > 1:
+                    raise protocol_error("ENABLE_PUSH is neither 0 nor 1")
+                self.wants_push = bool(value)
             elif identifier == MAX_CONCURRENT_STREAMS:
                 self.max_concurrent_streams = value
             elif identifier == INITIAL_WINDOW_SIZE:

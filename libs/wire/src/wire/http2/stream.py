@@ -92,6 +92,7 @@ class Stream:
         "answered",
         "closed",
         "connection",
+        "content_left",
         "ending",
         "held_bytes",
         "id",
@@ -101,6 +102,7 @@ class Stream:
         "receive_left",
         "remote_done",
         "send_window",
+        "stalled_since",
         "unread",
     )
 
@@ -111,12 +113,16 @@ class Stream:
         """Bytes of DATA that we may send; may be negative (section 6.9.2)."""
         self.receive_left = connection.limits.stream_window_bytes
         """Bytes of DATA that the peer may still send."""
+        self.content_left: int | None = None
+        """What is to come of the content whose length the peer announced (section 8.1.1)."""
         self.unread = 0
         """Bytes received that wait for a reader: granted again only when read."""
         self.held_bytes = 0
         """Counted against `max_buffered_bytes`: messages unread or unfinished."""
         self.queue: bytearray | None = None
         """DATA that waits for a window or the socket."""
+        self.stalled_since: float | None = None
+        """When it was first seen to wait for the stream's own window (`liveness`)."""
         self.ending: bytes | None = None
         """What follows the queue: nothing yet, END_STREAM (empty), or a block of trailers."""
         self.in_line = False

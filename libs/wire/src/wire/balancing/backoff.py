@@ -1,7 +1,10 @@
-"""How long to wait before dialling again an address that could not be reached."""
+"""Waits that grow with each failure in a row, with jitter."""
 
 from dataclasses import dataclass
 from random import Random
+
+_LARGEST_EXPONENT = 64
+"""Longer rows of failures wait no longer; a float could not hold the power of any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,6 +14,11 @@ class BackoffRules:
     longest_s: float = 1.0
     jitter: float = 0.2
     """Part by which a wait may be longer or shorter, so that clients do not return all at once."""
+
+    def wait_s(self, failures: int, rng: Random) -> float:
+        """The wait after a failure that `failures` others came before, in a row."""
+        wait_s = self.first_s * self.factor ** min(failures, _LARGEST_EXPONENT)
+        return min(wait_s, self.longest_s) * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 class Backoff:
@@ -24,7 +32,6 @@ class Backoff:
         self._failures = 0
 
     def next_wait_s(self) -> float:
-        rules = self._rules
-        wait_s = min(rules.first_s * rules.factor**self._failures, rules.longest_s)
+        wait_s = self._rules.wait_s(self._failures, self._rng)
         self._failures += 1
-        return wait_s * self._rng.uniform(1 - rules.jitter, 1 + rules.jitter)
+        return wait_s
