@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pointsman_common.errors import SettingsError
-from pointsman_common.settings_loader import load_settings
+from pointsman_common.settings_loader import load_settings, shown_settings
 from pointsman_router.settings import RouterSettings
 
 SHIPPED = Path(__file__).parents[3] / "deploy/config/router.yaml"
@@ -30,3 +30,15 @@ def test_a_bad_value_stops_the_start_with_its_key(environment: dict[str, str], k
     with pytest.raises(SettingsError) as refused:
         load_settings(RouterSettings, prefix="ROUTER_", environment=environment)
     assert refused.value.key == key
+
+
+def test_rules_types_and_secrets_may_come_from_the_environment_and_secrets_stay_hidden() -> None:
+    environment = {
+        "ROUTER_CALLOUT_SECRET": "{key: Bearer k}",
+        "ROUTER_RULE_TYPES": "{mine: 'my_rules:MINE'}",
+        "ROUTER_RULES": "[{name: a, type: mine}]",
+    }
+    loaded = load_settings(RouterSettings, prefix="ROUTER_", environment=environment)
+    assert loaded.callout_secret == {"key": "Bearer k"}
+    assert loaded.rules == ({"name": "a", "type": "mine"},)
+    assert "Bearer" not in str(shown_settings(loaded))

@@ -11,7 +11,7 @@ from pointsman_common.envelope import EnvelopeStamp
 from pointsman_common.errors import SettingsError
 from pointsman_common.heartbeat import Heartbeat
 from pointsman_common.identity import description, replica_id
-from pointsman_common.lifecycle import run_until_signalled
+from pointsman_common.lifecycle import Part, run_until_signalled
 from pointsman_common.nats_bus import NatsBus
 from pointsman_common.pool_subscriber import PoolSubscriber
 from pointsman_common.pool_view import PoolView
@@ -20,8 +20,17 @@ from pointsman_common.rpc_server import RpcServer
 from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log, get_logger
 from pointsman_router.adapters.routing_rpc_server import ROUTE, RoutingHook
+from pointsman_router.adapters.rule_callouts import RuleCallouts
+from pointsman_router.adapters.rule_entry_points import with_entry_points
+from pointsman_router.adapters.rules_file import OWN, RulesFile
+from pointsman_router.adapters.rules_page import rules_page
+from pointsman_router.adapters.usage_learner import UsageLearner
 from pointsman_router.core.pool_routers import PoolRouters
+from pointsman_router.core.rules.callout_access import CalloutAccess
+from pointsman_router.core.rules.policy_book import PolicyBook
+from pointsman_router.core.token_ratio import TokenRatios
 from pointsman_router.metrics import Metrics
+from pointsman_router.plugins.rules.catalogue import rule_types
 from pointsman_router.settings import RouterSettings
 
 log = get_logger("router")
@@ -39,20 +48,42 @@ async def main() -> None:
         metrics.refused_configs.labels(pool).inc()
         log.warning("endpoint-picker-config-refused", pool=pool, error=str(error))
 
-    def describe() -> DescribeResponse:
-        return description(LAYER, replica, config_hash=own_hash)
+    def refused_policy(pool: str, policy: str, error: SettingsError) -> None:
+        metrics.refused_policies.labels(pool, policy).inc()
+        log.warning("route-policy-refused", pool=pool, policy=policy, error=str(error))
 
+    def describe() -> DescribeResponse:
+        return description(LAYER, replica, capabilities=("rules",), config_hash=own_hash)
+
+    access = CalloutAccess(settings.callout_hosts, settings.callout_secret)
+    policies = PolicyBook(
+        with_entry_points(rule_types(access), settings.rule_types), refused_policy
+    )
+    ratios = TokenRatios()
     routers = PoolRouters(
         parse_endpoint_picker_config(own_config) if own_config else None,
         max_prefix_blocks=settings.max_prefix_blocks,
         forwarded_headers=settings.forwarded_headers,
         on_refused=refused,
+        policies=policies,
+        ratios=ratios,
     )
+    routers.use_own_rules("settings", {"rules": settings.rules})
     metrics.pools.set_function(lambda: len(routers.pools()))
-    hook = RoutingHook(routers, clock, metrics, read_usage=settings.read_usage)
+    metrics.rules.set_function(routers.rule_count)
+    transport = settings.rpc_transport
+    callouts = RuleCallouts(
+        clock,
+        metrics,
+        budget_s=settings.callout_budget_s,
+        circuit_failures=settings.callout_circuit_failures,
+        circuit_open_s=settings.callout_circuit_open_s,
+        transport=transport,
+    )
+    hook = RoutingHook(routers, clock, metrics, read_usage=settings.read_usage, callouts=callouts)
 
     bus = NatsBus(settings.bus_url, clock, name=replica)
-    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
+    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url", transport=transport)
     view = PoolView(max_age_s=float("inf"))
 
     def take_over(pool: str) -> None:
@@ -64,21 +95,48 @@ async def main() -> None:
 
     view.on_change(take_over)
 
+    def block_tokens(pool: str) -> int | None:
+        record = view.get(pool)
+        return None if record is None else record.config.prefix_block_tokens
+
+    parts: list[Part] = [callouts]
+    if settings.learn_token_ratio:
+        blocks = settings.max_prefix_blocks
+        parts.append(UsageLearner(bus, clock, ratios, block_tokens=block_tokens, max_blocks=blocks))
+    if settings.rules_file:
+        file = RulesFile(
+            settings.rules_file,
+            clock,
+            reload_s=settings.rules_reload_s,
+            use=routers.use_own_rules,
+            on_refused=lambda error: refused_policy("", OWN, error),
+        )
+        file.load()
+        parts.append(file)
+
     def ready() -> bool:
         return bool(routers.pools())
 
-    server = RpcServer(settings.listen_address, {ROUTE: hook}, describe=describe, ready=ready)
+    server = RpcServer(
+        settings.listen_address,
+        {ROUTE: hook},
+        describe=describe,
+        ready=ready,
+        transport=transport,
+    )
     admin = AdminApi(
         settings.admin_address,
         settings=settings,
         registry=metrics.registry,
         ready=ready,
         describe=describe,
+        routers=(rules_page(policies.described),),
     )
     try:
         await run_until_signalled(
             admin,
             server,
+            *parts,
             PoolSubscriber(
                 bus, clock, view, datalayer=datalayer, poll_after_s=settings.pool_poll_s
             ),

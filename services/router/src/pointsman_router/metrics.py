@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from pointsman_router.core.rules.rule_chain import RuleReport
+
 OTHER = "other"
 NO_API = "unknown"
 MAX_MODELS = 1000
@@ -39,7 +41,39 @@ class Metrics:
             ["model_rewrite_name", "model_name", "target_model"],
             registry=self.registry,
         )
+        self.refused_policies = Counter(
+            "pointsman_router_refused_policies_total",
+            "RoutePolicies that could not be used; the rules before stay in force. `pool` is empty "
+            "for the router's own rules.",
+            ["pool", "policy"],
+            registry=self.registry,
+        )
+        self.rules = Gauge(
+            "pointsman_router_rules", "Rules in force, over all pools.", registry=self.registry
+        )
+        self._rule_results = Counter(
+            "pointsman_router_rule_requests_total",
+            "Requests that a rule matched, by what it did: changed, passed, refused, or, where it "
+            "failed, skipped and failed by its onFailure.",
+            ["rule", "result"],
+            registry=self.registry,
+        )
+        self._rule_failures = Counter(
+            "pointsman_router_rule_failures_total",
+            "Failures of rules: timeout, unreachable, bad-reply, busy, circuit-open, unsuitable or "
+            "error.",
+            ["rule", "kind"],
+            registry=self.registry,
+        )
+        self.rule_callouts = Histogram(
+            "pointsman_router_rule_callout_duration_seconds",
+            "From what a rule asks of another service to its answer or failure.",
+            ["rule"],
+            registry=self.registry,
+            buckets=(1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+        )
         self._models: set[str] = set()
+        self._rewritten: dict[tuple[str, str, str], Counter] = {}
         self._routed: dict[str, tuple[Counter, Histogram]] = {}
 
     def count_routed(self, api: str, duration_s: float) -> None:
@@ -54,7 +88,17 @@ class Metrics:
         self._requests.labels(NO_API, code).inc()
 
     def count_rewrite(self, rule: str, model: str, target: str) -> None:
-        self._rewrites.labels(rule, self._bounded(model), target).inc()
+        key = rule, self._bounded(model), target
+        child = self._rewritten.get(key)
+        if child is None:
+            child = self._rewritten[key] = self._rewrites.labels(*key)
+        child.inc()
+
+    def count_rules(self, report: RuleReport) -> None:
+        for rule, result in report.results:
+            self._rule_results.labels(rule, result).inc()
+        for rule, kind, _ in report.failures:
+            self._rule_failures.labels(rule, kind).inc()
 
     def _bounded(self, model: str) -> str:
         """A client's model name as a label: from the 1001st on all are one."""

@@ -1,10 +1,11 @@
 """Everything the router can be told. Later wins: default, YAML, ROUTER_*."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pointsman_common.settings_loader import PositiveSeconds, Seconds
+from pointsman_common.rpc_address import RpcTransport
+from pointsman_common.settings_loader import PositiveInt, PositiveSeconds, Seconds
 
 DEFAULT_FORWARDED_HEADERS = (
     "test-epp-endpoint-selection",
@@ -24,6 +25,10 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     admin_address: str = "0.0.0.0:9191"
     """Health, readiness, metrics and settings over HTTP."""
+
+    rpc_transport: RpcTransport = "wire"
+    """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
+    `grpcio`. They understand each other."""
 
     bus_url: str = "nats://nats:4222"
     datalayer_url: str = "grpc://datalayer:9104"
@@ -47,6 +52,38 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     forwarded_headers: tuple[str, ...] = DEFAULT_FORWARDED_HEADERS
     """Request headers that are handed to the plugins of later layers, in lower case."""
+
+    rules_file: str = ""
+    """Rules for all pools, in the form of a RoutePolicy's `spec`; read again when it changes. They
+    come before those of the pools. Empty: none."""
+
+    rules_reload_s: PositiveSeconds = 1.0
+    """How often `rules_file` is looked at."""
+
+    rules: tuple[dict[str, Any], ...] = ()
+    """Rules for all pools, as in a RoutePolicy's `spec.rules`; they come before `rules_file`."""
+
+    rule_types: dict[str, str] = {}
+    """Types of rules in Python that no installed package names: type to `module:object`."""
+
+    callout_hosts: tuple[str, ...] = ("*",)
+    """Hosts that rules may ask, with `*` for anything."""
+
+    callout_secret: dict[str, str] = {}
+    """Values that the headers of callouts may name as `secret:<name>`. Never shown."""
+
+    callout_budget_s: PositiveSeconds = 1.5
+    """Longest time that the rules of one request may ask others, all together. Keep it under the
+    edge's deadline for the router."""
+
+    callout_circuit_failures: PositiveInt = 5
+    """Consecutive failures after which a rule's service is left alone."""
+
+    callout_circuit_open_s: PositiveSeconds = 5.0
+    """For how long it is, before one request may try again."""
+
+    learn_token_ratio: bool = True
+    """Correct the estimate of a model's prompt tokens by what its engines report."""
 
     read_usage: bool = True
     """Ask the edge for the token usage in answers, which it reports with the request's end."""

@@ -48,7 +48,9 @@ def a_request(
 
 
 def answered(hook: RoutingHook, request: routing_pb2.RouteRequest) -> routing_pb2.RouteResponse:
-    return routing_pb2.RouteResponse.FromString(hook(request.SerializeToString()))
+    answer = hook(request.SerializeToString())
+    assert isinstance(answer, bytes), "a plain request is answered at once"
+    return routing_pb2.RouteResponse.FromString(answer)
 
 
 def refused(hook: RoutingHook, request: routing_pb2.RouteRequest) -> Rejection:

@@ -1,8 +1,7 @@
-from pointsman_common.inference_pool import ModelRule
 from pointsman_router.core.inference_objective import priority_of
 
 OBJECTIVES = {"high": 10, "shed": -1}
-CRITICAL = ModelRule("InferenceModel/m", frozenset({"m"}), (), priority=5)
+CRITICAL = 5
 
 
 def test_the_objective_that_the_client_names_gives_the_priority() -> None:
@@ -16,5 +15,5 @@ def test_an_unknown_objective_is_zero() -> None:
 
 def test_without_an_objective_the_inference_model_has_its_say() -> None:
     assert priority_of("", OBJECTIVES, CRITICAL) == 5
-    assert priority_of("", OBJECTIVES, ModelRule("r", frozenset(), ())) == 0
+    assert priority_of("", OBJECTIVES, 0) == 0
     assert priority_of("", OBJECTIVES, None) == 0

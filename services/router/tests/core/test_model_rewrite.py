@@ -9,12 +9,16 @@ from pointsman_router.core.model_rewrite import ModelRewriter, SmoothRoundRobin
 
 
 def a_rule(
-    *targets: tuple[str, int], models: tuple[str, ...] = ("m",), source: str = "r"
+    *targets: tuple[str, int],
+    models: tuple[str, ...] = ("m",),
+    source: str = "r",
+    priority: int | None = None,
 ) -> ModelRule:
     return ModelRule(
         source=source,
         models=frozenset(models),
         targets=tuple(ModelTarget(name, weight) for name, weight in targets),
+        priority=priority,
     )
 
 
@@ -75,9 +79,48 @@ def test_rules_match_the_model_asked_for_and_not_the_header() -> None:
 
 
 def test_a_rule_without_targets_leaves_the_model() -> None:
-    choice = a_rewriter(a_rule(source="InferenceModel/m")).choose("m", header=None)
-    assert (choice.target_model, choice.by_rule) == ("m", False)
-    assert choice.rule is not None and choice.rule.source == "InferenceModel/m"
+    choice = a_rewriter(a_rule(priority=4)).choose("m", header=None)
+    assert (choice.target_model, choice.rule, choice.priority) == ("m", None, 4)
+
+
+def test_a_rewrite_that_comes_first_does_not_hide_the_priority_of_an_inference_model() -> None:
+    rewriter = a_rewriter(
+        a_rule(("t", 0)),
+        a_rule(("any", 0), models=(), priority=1),
+        a_rule(("late", 0), source="InferenceModel/m", priority=5),
+        a_rule(source="InferenceModel/later", priority=9),
+    )
+    choice = rewriter.choose("m", header=None)
+    assert (choice.target_model, choice.priority) == ("t", 5)
+    assert rewriter.choose("other", header=None).priority == 1
+
+
+CANARY = a_rule(("stable", 90), ("canary", 10))
+
+
+def test_a_key_keeps_its_target_in_every_replica_and_takes_no_turn() -> None:
+    one, two = a_rewriter(CANARY), a_rewriter(CANARY)
+    for key in ("ann", "bob", "eve"):
+        targets = {
+            rewriter.choose("m", header=None, sticky_key=key).target_model
+            for rewriter in (one, two)
+            for _ in range(5)
+        }
+        assert len(targets) == 1
+    assert Counter(chosen(one, 100)) == {"stable": 90, "canary": 10}
+
+
+def test_keys_are_spread_by_weight_and_a_change_moves_only_what_it_must() -> None:
+    before, after = a_rewriter(CANARY), a_rewriter(a_rule(("stable", 80), ("canary", 20)))
+    keys = [f"user-{number}" for number in range(4000)]
+
+    def targets(rewriter: ModelRewriter) -> list[str]:
+        return [rewriter.choose("m", header=None, sticky_key=key).target_model for key in keys]
+
+    first, second = targets(before), targets(after)
+    assert 320 < first.count("canary") < 480
+    assert 700 < second.count("canary") < 900
+    assert not any(a == "canary" and b == "stable" for a, b in zip(first, second, strict=True))
 
 
 def test_a_rule_that_stays_in_a_new_configuration_keeps_its_count() -> None:

@@ -11,7 +11,7 @@ ONLY_OPENAI = HEAD + (
     "plugins: [{type: openai-parser}]\nrequestHandler: {parsers: [{pluginRef: openai-parser}]}\n"
 )
 ONLY_ANTHROPIC = ONLY_OPENAI.replace("openai", "anthropic")
-UNKNOWN_PARSER = ONLY_OPENAI.replace("openai-parser", "sglanghttp-parser")
+UNKNOWN_PARSER = ONLY_OPENAI.replace("openai-parser", "nosuch-parser")
 
 
 class Routers(PoolRouters):

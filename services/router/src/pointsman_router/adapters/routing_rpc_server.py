@@ -1,30 +1,48 @@
 """Serves routing.v1: bytes in, a decision of the pool's router, bytes out."""
 
+from collections.abc import Awaitable
+
 from pointsman_common.clock import Clock
 from pointsman_common.contract_codec import pack_block_hashes
 from pointsman_common.contracts import routing_pb2
 from pointsman_common.contracts.layer_pb2 import Rejection
-from pointsman_common.error_mapping import rejection, rejection_of
+from pointsman_common.error_mapping import HTTP_STATUS, rejection, rejection_of
 from pointsman_common.errors import RequestError
+from pointsman_common.structured_log import get_logger
+from pointsman_router.adapters.rule_callouts import RuleCallouts
 from pointsman_router.core.pool_routers import PoolRouters
 from pointsman_router.core.request_headers import RequestHeaders
 from pointsman_router.core.request_parsers.json_body import MAX_UINT32
-from pointsman_router.core.request_router import RoutingDecision
+from pointsman_router.core.request_router import RequestRouter, RoutingDecision, RoutingSteps
+from pointsman_router.core.rules.rule import Refusal
+from pointsman_router.core.rules.rule_chain import RuleCall, RuleReport
 from pointsman_router.metrics import Metrics
 
+log = get_logger("routing")
+
 ROUTE = "/pointsman.routing.v1.Router/Route"
+_CODES = {status: code for code, status in HTTP_STATUS.items()}
 
 
 class RoutingHook:
-    """The hook's handler. Benchmark: tests/load/bench_route.py."""
+    """The hook's handler. Benchmark: tests/load/bench_route.py.
+
+    Answers at once, without a task, unless a rule asks another service.
+    """
 
     def __init__(
-        self, routers: PoolRouters, clock: Clock, metrics: Metrics, *, read_usage: bool
+        self,
+        routers: PoolRouters,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        read_usage: bool,
+        callouts: RuleCallouts | None = None,
     ) -> None:
         self._routers, self._clock, self._metrics = routers, clock, metrics
-        self._read_usage = read_usage
+        self._read_usage, self._callouts = read_usage, callouts
 
-    def __call__(self, message: bytes) -> bytes:
+    def __call__(self, message: bytes) -> bytes | Awaitable[bytes]:
         started = self._clock.monotonic()
         request = routing_pb2.RouteRequest.FromString(message)
         router = self._routers.get(request.pool)
@@ -33,42 +51,111 @@ class RoutingHook:
             return self._refused(refusal)
         headers = RequestHeaders([(item.key, item.value) for item in request.headers])
         try:
+            if router.rules is not None:
+                return self._by_rules(router, request, headers, started)
             decision = router.route(headers, request.body, bodiless=request.bodiless)
         except RequestError as error:
             return self._refused(rejection_of(error))
-        answer = self._encoded(request, decision)
-        self._count(decision, self._clock.monotonic() - started)
-        return answer
+        return self._routed(request, decision, started)
+
+    def _by_rules(
+        self,
+        router: RequestRouter,
+        request: routing_pb2.RouteRequest,
+        headers: RequestHeaders,
+        started: float,
+    ) -> bytes | Awaitable[bytes]:
+        report = RuleReport()
+        steps = router.route_by_rules(
+            headers,
+            request.body,
+            bodiless=request.bodiless,
+            request_id=request.request_id,
+            now=started,
+            report=report,
+        )
+        try:
+            call = next(steps)
+        except StopIteration as done:
+            return self._ruled(request, done.value, report, started)
+        return self._asking(request, steps, call, report, started)
+
+    async def _asking(
+        self,
+        request: routing_pb2.RouteRequest,
+        steps: RoutingSteps,
+        call: RuleCall,
+        report: RuleReport,
+        started: float,
+    ) -> bytes:
+        if self._callouts is None:
+            raise TypeError("rules that ask others need callouts")
+        try:
+            outcome = await self._callouts.drive(steps, call)
+        except RequestError as error:
+            self._metrics.count_rules(report)
+            return self._refused(rejection_of(error))
+        return self._ruled(request, outcome, report, started)
+
+    def _ruled(
+        self,
+        request: routing_pb2.RouteRequest,
+        outcome: RoutingDecision | Refusal,
+        report: RuleReport,
+        started: float,
+    ) -> bytes:
+        self._metrics.count_rules(report)
+        for rule, kind, why in report.failures:
+            log.debug("rule-failed", rule=rule, kind=kind, why=why, request_id=request.request_id)
+        if isinstance(outcome, Refusal):
+            return self._refused(_rejection(outcome))
+        return self._routed(request, outcome, started)
 
     def _refused(self, refusal: Rejection) -> bytes:
         self._metrics.count_refused(refusal.code)
         return routing_pb2.RouteResponse(rejection=refusal).SerializeToString()
 
-    def _count(self, decision: RoutingDecision, duration_s: float) -> None:
-        self._metrics.count_routed(decision.parsed.api, duration_s)
+    def _routed(
+        self, request: routing_pb2.RouteRequest, decision: RoutingDecision, started: float
+    ) -> bytes:
+        answer = self._encoded(request, decision)
         if decision.rule is not None:
-            self._metrics.count_rewrite(
-                decision.rule.source, decision.parsed.model, decision.target_model
-            )
+            self._metrics.count_rewrite(decision.rule.source, decision.model, decision.target_model)
+        self._metrics.count_routed(decision.parsed.api, self._clock.monotonic() - started)
+        return answer
 
-    def _encoded(self, request: routing_pb2.RouteRequest, decision: RoutingDecision) -> bytes:
-        # Field by field into the answer itself: a message built apart would be copied, twice.
+    def _encoded(  # noqa: PLR0912  (one branch a field)
+        self, request: routing_pb2.RouteRequest, decision: RoutingDecision
+    ) -> bytes:
+        # Field by field into the answer itself: a message built apart would be copied, twice. What
+        # has its zero value is left out, since setting it costs as much as any other.
         parsed, response = decision.parsed, routing_pb2.RouteResponse()
         routed = response.routed
         told = routed.descriptor
         told.request_id, told.pool = request.request_id, request.pool
-        told.arrived_at, told.bodiless = request.arrived_at, request.bodiless
-        told.api, told.stream = parsed.api, parsed.stream
-        told.model, told.target_model = parsed.model, decision.target_model
-        told.lora = decision.lora
-        told.priority, told.objective = decision.priority, decision.objective
+        told.arrived_at, told.api = request.arrived_at, parsed.api
+        told.model, told.target_model = decision.model, decision.target_model
         told.fairness_id = decision.fairness_id
-        told.prompt_tokens = min(parsed.prompt_tokens, MAX_UINT32)
-        told.max_output_tokens = parsed.max_output_tokens
+        told.prompt_tokens = min(decision.prompt_tokens, MAX_UINT32)
         told.prompt_block_hashes = pack_block_hashes(decision.block_hashes)
         told.block_tokens = decision.block_tokens
         told.body_bytes = decision.body_bytes
-        told.cached_only = decision.cached_only
+        if request.bodiless:
+            told.bodiless = True
+        if parsed.stream:
+            told.stream = True
+        if decision.lora:
+            told.lora = decision.lora
+        if decision.priority:
+            told.priority = decision.priority
+        if decision.objective:
+            told.objective = decision.objective
+        if parsed.max_output_tokens:
+            told.max_output_tokens = parsed.max_output_tokens
+        if parsed.choices:
+            told.choices = parsed.choices
+        if decision.cached_only:
+            told.cached_only = True
         if decision.ttft_slo_ms is not None:
             told.ttft_slo_ms = decision.ttft_slo_ms
         if decision.tpot_slo_ms is not None:
@@ -79,13 +166,28 @@ class RoutingHook:
             told.headers.update(decision.forwarded_headers)
         if request.HasField("subset"):
             told.subset.CopyFrom(request.subset)
-        routed.wants_usage = self._read_usage and parsed.reports_usage
-        if decision.target_model != parsed.model:
-            routed.model_in_answer = parsed.model
+        if self._read_usage and parsed.reports_usage:
+            routed.wants_usage = True
+        if decision.target_model != decision.model and parsed.names_model:
+            routed.model_in_answer = decision.model
         if decision.remove_headers:
             routed.headers.remove.extend(decision.remove_headers)
+        for name, value in decision.set_headers.items():
+            routed.headers.set.add(key=name, value=value.encode())
         for splice in decision.splices:
             routed.body_patch.splices.splices.add(
                 offset=splice.offset, removed=splice.removed, inserted=splice.inserted
             )
         return response.SerializeToString()
+
+
+def _rejection(refusal: Refusal) -> Rejection:
+    status = refusal.http_status if 400 <= refusal.http_status <= 599 else 500
+    return Rejection(
+        http_status=status,
+        code=_CODES.get(status, "BadRequest" if status < 500 else "Internal"),
+        message=refusal.message,
+        reason=refusal.reason,
+        param=refusal.param,
+        retry_after_s=refusal.retry_after_s,
+    )

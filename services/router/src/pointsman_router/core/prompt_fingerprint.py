@@ -30,15 +30,16 @@ def block_hashes(
     At most `max_blocks` in all: what is left out only makes later blocks of the prompt unknown.
     """
     block_bytes = block_tokens * BYTES_PER_TOKEN
-    hashes: list[int] = []
+    digest, pair, hashes = xxh64_intdigest, _PAIR, list[int]()
     for prompt in prompts:
         room = max_blocks - len(hashes)
         if room <= 0:
             break
-        padded = prompt + bytes(-len(prompt) % BYTES_PER_TOKEN)
+        short = -len(prompt) % BYTES_PER_TOKEN
+        padded = prompt + bytes(short) if short else prompt
         above = seed
-        for start in range(0, min(len(padded), room * block_bytes), block_bytes):
-            block = xxh64_intdigest(padded[start : start + block_bytes])
-            above = xxh64_intdigest(_PAIR(block, above))
-            hashes.append(above)
+        hashes += [
+            above := digest(pair(digest(padded[start : start + block_bytes]), above))
+            for start in range(0, min(len(padded), room * block_bytes), block_bytes)
+        ]
     return hashes

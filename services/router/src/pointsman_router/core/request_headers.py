@@ -4,7 +4,7 @@ Source of the names: llm-d-router, pkg/epp/metadata. Of two headers with one nam
 of a current and an older name the current one, even if it is empty.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
@@ -20,6 +20,25 @@ CONTROL = frozenset(
 )
 """Said to us, and of no concern to a model server."""
 
+FORBIDDEN = frozenset(
+    (
+        "connection",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "x-gateway-destination-endpoint",
+        "x-gateway-destination-endpoint-served",
+        "x-gateway-destination-endpoint-subset",
+        "x-request-id",
+    )
+)
+"""Not a rule's to change: they frame the body, or are the picker protocol's own."""
+
 MAX_FORWARDED_BYTES = 4096
 """A longer value is not handed to plugins: a part of it would mean something else."""
 
@@ -28,15 +47,12 @@ class RequestHeaders:
     """The headers of one request, by lower-case name."""
 
     def __init__(self, items: Iterable[tuple[str, bytes]]) -> None:
-        self._values: dict[str, bytes] = {}
-        self._preferences: list[bytes] = []
-        values = self._values
-        for key, value in items:
-            name = key.lower()
-            if name == PREFER:
-                self._preferences.append(value)  # a list, which may be spread (RFC 7240, section 2)
-            if name not in values:
-                values[name] = value
+        given = [(key.lower(), value) for key, value in items]
+        self._values = dict(reversed(given))  # of two with one name the first stays
+        # A list, which may be spread over several (RFC 7240, section 2).
+        self._preferences = (
+            [value for name, value in given if name == PREFER] if PREFER in self._values else []
+        )
 
     def get(self, *names: str) -> str | None:
         """The value of the first name that is there; what is not UTF-8 is replaced."""
@@ -53,17 +69,30 @@ class RequestHeaders:
 
     def prefers(self, preference: str) -> bool:
         """Whether `prefer` lists a preference, with or without a value or parameters."""
-        return any(
+        return bool(self._preferences) and any(
             token.partition(b";")[0].partition(b"=")[0].strip().lower() == preference.encode()
             for value in self._preferences
             for token in value.split(b",")
         )
 
+    def edited(self, changed: Mapping[str, str], removed: Iterable[str]) -> "RequestHeaders":
+        """These headers with others taken off, and then some set."""
+        gone = {name.lower() for name in removed} | {name.lower() for name in changed}
+        edited = RequestHeaders(())
+        edited._values = {name: value for name, value in self._values.items() if name not in gone}
+        edited._values |= {name.lower(): value.encode() for name, value in changed.items()}
+        edited._preferences = [] if PREFER in gone else self._preferences
+        if PREFER in edited._values and PREFER in gone:
+            edited._preferences = [edited._values[PREFER]]
+        return edited
+
     def control_names(self) -> list[str]:
         """The control headers that the request has."""
+        if CONTROL.isdisjoint(self._values):
+            return []
         return sorted(CONTROL.intersection(self._values))
 
-    def selected(self, names: Iterable[str]) -> Mapping[str, str]:
+    def selected(self, names: Collection[str]) -> Mapping[str, str]:
         """Those of `names` that are there and not too long."""
         return {
             name: value.decode(errors="replace")

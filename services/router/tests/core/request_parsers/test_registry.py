@@ -68,7 +68,7 @@ def test_a_document_without_parsers_has_the_default_ones() -> None:
 @pytest.mark.parametrize(
     ("plugin", "why"),
     [
-        ("{type: vllmgrpc-parser}", "no plugin 'vllmgrpc-parser'; there are: anthropic-parser"),
+        ("{type: nosuch-parser}", "no plugin 'nosuch-parser'; there are: anthropic-parser"),
         ("{type: openai-parser, parameters: {x: 1}}", "unknown field `x`"),
     ],
 )

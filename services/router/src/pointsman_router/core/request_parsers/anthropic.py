@@ -22,7 +22,7 @@ from pointsman_router.core.request_parsers.prompt_text import (
 REQUEST = "messages"
 
 
-class _Message(msgspec.Struct, frozen=True):
+class _Message(msgspec.Struct, frozen=True, gc=False):
     role: str = ""
     content: Content = None
 

@@ -23,7 +23,7 @@ from pointsman_router.core.request_parsers.prompt_text import (
 REQUEST = "chat completions"
 
 
-class _Message(msgspec.Struct, frozen=True):
+class _Message(msgspec.Struct, frozen=True, gc=False):
     role: str = ""
     content: Content = None
     tool_calls: OptionalRaw = msgspec.UNSET
@@ -36,6 +36,7 @@ class _Body(msgspec.Struct, frozen=True):
     stream: bool | None = None
     max_tokens: Tokens = None
     max_completion_tokens: Tokens = None
+    n: Tokens = None
     cache_salt: str | None = None
 
 
@@ -49,22 +50,28 @@ class OpenAiChatParser:
         read = decode_body(_DECODER, body, request=REQUEST)
         if not read.messages:
             raise invalid(REQUEST, "must have valid messages field", param="messages")
+        # Written out for the message that is only a text: there may be hundreds.
+        pieces = [
+            f"{MESSAGE}{each.role}{ROLE}{each.content}"
+            if each.tool_calls is msgspec.UNSET and isinstance(each.content, str)
+            else _text(each)
+            for each in read.messages
+        ]
         return ParsedRequest(
             api="openai-chat",
             model=model_of(read.model),
-            prompts=(conversation(read.tools, map(_message_text, read.messages)),),
+            prompts=(conversation(read.tools, pieces),),
             stream=bool(read.stream),
             max_output_tokens=token_count(
                 ("max_completion_tokens", read.max_completion_tokens),
                 ("max_tokens", read.max_tokens),
                 request=REQUEST,
             ),
+            choices=token_count(("n", read.n), request=REQUEST),
             cache_salt=read.cache_salt or "",
         )
 
 
-def _message_text(message: _Message) -> str:
+def _text(message: _Message) -> str:
     text = f"{MESSAGE}{message.role}{ROLE}{content_text(message.content)}"
-    if message.tool_calls is not msgspec.UNSET:
-        text += raw_bytes(message.tool_calls).decode()
-    return text
+    return text + raw_bytes(message.tool_calls).decode()

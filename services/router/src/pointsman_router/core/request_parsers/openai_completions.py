@@ -10,7 +10,7 @@ from pointsman_router.core.request_parsers.json_body import (
     token_count,
 )
 from pointsman_router.core.request_parsers.parsed_request import ParsedRequest
-from pointsman_router.core.request_parsers.prompt_text import input_prompts
+from pointsman_router.core.request_parsers.prompt_text import input_prompts, is_token_ids
 
 REQUEST = "completions"
 
@@ -20,6 +20,7 @@ class _Body(msgspec.Struct, frozen=True):
     prompt: OptionalRaw = msgspec.UNSET
     stream: bool | None = None
     max_tokens: Tokens = None
+    n: Tokens = None
     cache_salt: str | None = None
 
 
@@ -38,5 +39,7 @@ class OpenAiCompletionsParser:
             prompts=prompts,
             stream=bool(read.stream),
             max_output_tokens=token_count(("max_tokens", read.max_tokens), request=REQUEST),
+            choices=token_count(("n", read.n), request=REQUEST),
+            token_ids=is_token_ids(read.prompt),
             cache_salt=read.cache_salt or "",
         )

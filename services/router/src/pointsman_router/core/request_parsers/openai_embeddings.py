@@ -4,7 +4,7 @@ import msgspec
 
 from pointsman_router.core.request_parsers.json_body import OptionalRaw, decode_body, model_of
 from pointsman_router.core.request_parsers.parsed_request import ParsedRequest
-from pointsman_router.core.request_parsers.prompt_text import input_prompts
+from pointsman_router.core.request_parsers.prompt_text import input_prompts, is_token_ids
 
 REQUEST = "embeddings"
 
@@ -28,5 +28,6 @@ class OpenAiEmbeddingsParser:
             api="openai-embeddings",
             model=model_of(read.model),
             prompts=prompts,
+            token_ids=is_token_ids(read.input),
             cache_salt=read.cache_salt or "",
         )

@@ -23,7 +23,7 @@ from pointsman_router.core.request_parsers.prompt_text import (
 REQUEST = "responses"
 
 
-class _Item(msgspec.Struct, frozen=True):
+class _Item(msgspec.Struct, frozen=True, gc=False):
     """A message, or another item: the call of a function and what it gave."""
 
     type: str = "message"
@@ -68,6 +68,32 @@ class OpenAiResponsesParser:
                 ("max_output_tokens", read.max_output_tokens), request=REQUEST
             ),
             cache_salt=read.cache_salt or "",
+        )
+
+
+class _Conversation(msgspec.Struct, frozen=True):
+    model: str | None = None
+    items: list[_Item] | None = None
+
+
+_CONVERSATION = msgspec.json.Decoder(_Conversation)
+
+
+class OpenAiConversationsParser:
+    """`POST /v1/conversations`: items that later requests go on from. A model is optional."""
+
+    path_suffixes = ("conversations",)
+
+    def parse(self, body: bytes) -> ParsedRequest:
+        read = decode_body(_CONVERSATION, body, request="conversations")
+        if not read.items:
+            raise invalid("conversations", "must have items field", param="items")
+        return ParsedRequest(
+            api="openai-conversations",
+            model=model_of(read.model) if read.model else "",
+            names_model=bool(read.model),
+            prompts=(conversation(msgspec.UNSET, map(_item_text, read.items)),),
+            reports_usage=False,
         )
 
 

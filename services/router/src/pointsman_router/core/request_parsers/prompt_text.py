@@ -5,6 +5,7 @@ its estimated tokens would have as text, so that equal pictures have equal block
 ever counted as text. Between messages stand separators that no JSON text can hold unescaped.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from math import ceil
@@ -36,7 +37,7 @@ AUDIO_TOKENS = 10 * 25
 MESSAGE, ROLE = "\x1e", "\x1f"
 
 
-class LeafPart(msgspec.Struct, frozen=True):
+class LeafPart(msgspec.Struct, frozen=True, gc=False):
     """A part of a message's content. Only the fields that carry prompt are read."""
 
     type: str = ""
@@ -54,7 +55,7 @@ class LeafPart(msgspec.Struct, frozen=True):
     """Arguments of a tool call in Anthropic's form."""
 
 
-class ContentPart(LeafPart, frozen=True):
+class ContentPart(LeafPart, frozen=True, gc=False):
     content: str | list[LeafPart] | None = None
     """Of a tool's result in Anthropic's form."""
 
@@ -101,6 +102,12 @@ def _stand_in(media: bytes, tokens: int) -> str:
     return (digest * (length // len(digest) + 1))[:length]
 
 
+class RerankDocument(msgspec.Struct, frozen=True):
+    """One of the texts that are ranked, in its longer form."""
+
+    text: str | None = None
+
+
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 _TEXT = msgspec.json.Decoder(str)
 _TEXTS = msgspec.json.Decoder(list[str])
@@ -132,6 +139,14 @@ def input_prompts(raw: OptionalRaw, *, request: str, param: str) -> tuple[bytes,
         ids = decode_field(_IDS, raw, request=request, param=param)
         return (token_bytes(ids),)
     raise invalid(request, f"{param} must be a string, a list of strings or token ids", param=param)
+
+
+_IDS_AHEAD = re.compile(rb"\[\s*[\[\d]")
+
+
+def is_token_ids(raw: OptionalRaw) -> bool:
+    """Whether the prompts of `input_prompts` are token ids."""
+    return isinstance(raw, msgspec.Raw) and _IDS_AHEAD.match(bytes(raw)) is not None
 
 
 def token_bytes(ids: Sequence[int]) -> bytes:

@@ -6,27 +6,45 @@ with the same suffix counts, and a parser without suffixes takes what is left an
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from pointsman_common.endpoint_picker_config import EndpointPickerConfig, PluginSpec
 from pointsman_common.errors import BadRequestError
 from pointsman_common.plugin_catalogue import NoParameters, PluginType, build_plugin
+from pointsman_router.core.request_headers import RequestHeaders
 from pointsman_router.core.request_parsers.anthropic import (
     AnthropicCountTokensParser,
     AnthropicMessagesParser,
 )
+from pointsman_router.core.request_parsers.openai_audio import OpenAiAudioParser
 from pointsman_router.core.request_parsers.openai_chat import OpenAiChatParser
 from pointsman_router.core.request_parsers.openai_completions import OpenAiCompletionsParser
 from pointsman_router.core.request_parsers.openai_embeddings import OpenAiEmbeddingsParser
 from pointsman_router.core.request_parsers.openai_images import OpenAiImagesParser
-from pointsman_router.core.request_parsers.openai_responses import OpenAiResponsesParser
-from pointsman_router.core.request_parsers.parsed_request import RequestParser
+from pointsman_router.core.request_parsers.openai_responses import (
+    OpenAiConversationsParser,
+    OpenAiResponsesParser,
+)
+from pointsman_router.core.request_parsers.parsed_request import (
+    FormParser,
+    ParsedRequest,
+    RequestParser,
+)
 from pointsman_router.core.request_parsers.passthrough import PassthroughParser
+from pointsman_router.core.request_parsers.rerank import RerankParser
+from pointsman_router.core.request_parsers.sglang_generate import SglangGenerateParser
+from pointsman_router.core.request_parsers.vertex_ai import VERTEX_CHAT, VERTEX_PREDICT
 from pointsman_router.core.request_parsers.vllm_generate import VllmGenerateParser
+from pointsman_router.core.request_parsers.vllm_grpc import (
+    VllmGrpcEmbedParser,
+    VllmGrpcGenerateParser,
+)
 
-Parsers = tuple[RequestParser, ...]
+AnyParser = RequestParser | FormParser
+Parsers = tuple[AnyParser, ...]
 
 
-def _of(*parsers: RequestParser) -> PluginType[Parsers]:
+def _of(*parsers: AnyParser) -> PluginType[Parsers]:
     return PluginType(NoParameters, lambda _name, _parameters: parsers)
 
 
@@ -36,10 +54,16 @@ PARSER_TYPES: Mapping[str, PluginType[Parsers]] = {
         OpenAiCompletionsParser(),
         OpenAiEmbeddingsParser(),
         OpenAiResponsesParser(),
+        OpenAiConversationsParser(),
         OpenAiImagesParser(),
+        OpenAiAudioParser(),
+        RerankParser(),
     ),
     "anthropic-parser": _of(AnthropicMessagesParser(), AnthropicCountTokensParser()),
     "vllmhttp-parser": _of(VllmGenerateParser()),
+    "sglanghttp-parser": _of(SglangGenerateParser()),
+    "vllmgrpc-parser": _of(VllmGrpcGenerateParser(), VllmGrpcEmbedParser()),
+    "vertexai-parser": _of(VERTEX_CHAT, VERTEX_PREDICT),
     "passthrough-parser": _of(PassthroughParser()),
 }
 DEFAULT_TYPES = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser")
@@ -47,15 +71,16 @@ MAX_SHOWN_PATH = 200
 
 
 class ParserRegistry:
-    def __init__(self, parsers: Sequence[RequestParser]) -> None:
-        by_suffix: dict[str, RequestParser] = {}
-        self._fallback: RequestParser | None = None
+    def __init__(self, parsers: Sequence[AnyParser]) -> None:
+        by_suffix: dict[str, AnyParser] = {}
+        self._fallback: AnyParser | None = None
         for parser in parsers:
             if not parser.path_suffixes:
                 self._fallback = parser
                 break
             for suffix in parser.path_suffixes:
                 by_suffix.setdefault(suffix, parser)
+        self._forms = {type(parser) for parser in parsers if isinstance(parser, FormParser)}
         self._by_suffix = sorted(by_suffix.items(), key=lambda entry: -len(entry[0]))
 
     @classmethod
@@ -73,7 +98,25 @@ class ParserRegistry:
         ]
         return cls([parser for parsers in built for parser in parsers])
 
-    def parser_of(self, path: str) -> RequestParser:
+    def parse(self, headers: RequestHeaders, body: bytes) -> ParsedRequest:
+        """What the body of a request says.
+
+        Raises:
+            BadRequestError: no parser reads its path, or it cannot be served.
+        """
+        parser = self.parser_of(headers.path())
+        if parser.path_suffixes:
+            encoding = headers.get("content-encoding")
+            if encoding and encoding.lower() != "identity":
+                shown = encoding[:MAX_SHOWN_PATH]
+                raise BadRequestError(f"the body must not be encoded, and is: {shown}")
+        # By type: an instance check of an abstract class costs as much as the rest here.
+        if type(parser) in self._forms:
+            form = cast(FormParser, parser)
+            return form.parse_form(body, headers.get("content-type") or "")
+        return cast(RequestParser, parser).parse(body)
+
+    def parser_of(self, path: str) -> AnyParser:
         """The parser of a path without its query.
 
         Raises:

@@ -17,6 +17,7 @@ REQUEST = "generate"
 
 class _SamplingParams(msgspec.Struct, frozen=True):
     max_tokens: Tokens = None
+    n: Tokens = None
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -46,5 +47,7 @@ class VllmGenerateParser:
             max_output_tokens=token_count(
                 ("sampling_params.max_tokens", sampling.max_tokens), request=REQUEST
             ),
+            choices=token_count(("sampling_params.n", sampling.n), request=REQUEST),
+            token_ids=True,
             cache_salt=read.cache_salt or "",
         )

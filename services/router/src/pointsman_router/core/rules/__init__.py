@@ -1,0 +1,1 @@
+"""Rules: what product teams may say about a request before it is routed."""
