@@ -9,11 +9,16 @@ MEMBERS := $(wildcard libs/*) $(wildcard services/*)
 # Workers for pytest; beside each run engines, Envoy and the services.
 WORKERS ?= auto
 UV_VERSION := 0.13.9
+# What carries the calls between the services under test: wire or grpcio.
+RPC_TRANSPORT ?= wire
+# Where benchmarks leave their figures.
+BENCH_DIR ?= .bench
 # Trust what the system trusts: company proxies present their own certificates.
 export UV_SYSTEM_CERTS := 1
+export POINTSMAN_TEST_TRANSPORT := $(RPC_TRANSPORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench replay
+.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench bench-wire replay
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,7 +52,7 @@ check: setup ## format, lint, imports, types, contracts unchanged
 	$(BIN)/basedpyright
 	$(BIN)/python libs/common/generate_contracts.py --check
 
-test: setup ## every test: unit, contract and end to end
+test: setup ## every test: unit, contract and end to end (RPC_TRANSPORT=grpcio: on that transport)
 	$(BIN)/pytest -n $(WORKERS)
 
 contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port, else our own)
@@ -56,8 +61,14 @@ contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port,
 bench: setup ## time the hooks and the edge on this machine; numbers, no verdict
 	@for bench in tests/load/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
 
-replay: setup ## run a trace through the production scheduler in virtual time
-	@$(BIN)/pointsman replay --policy round-robin --policy upstream --policy pointsman --policy oracle --load 0.7,1.0
+bench-wire: setup ## hops and the edge on libs/wire against grpc.aio, in one run: ratios, also in BENCH_DIR
+	@mkdir -p $(BENCH_DIR)
+	@$(BIN)/python libs/wire/benchmarks/bench_hop.py --json $(BENCH_DIR)/hop.json
+	@$(BIN)/python tests/load/bench_edge.py --json $(BENCH_DIR)/edge.json
+	@echo "written: $(BENCH_DIR)/hop.json $(BENCH_DIR)/edge.json"
+
+replay: setup ## hold the default policy against its limits in virtual time (TRACES="FILE …", else generated)
+	@$(BIN)/pointsman replay --judge $(TRACES)
 
 e2e: setup ## real Envoy, NATS and Redis with simulated engines
 	$(BIN)/pytest -n $(WORKERS) tests/e2e

@@ -23,6 +23,7 @@ from pointsman_common.contracts.flow_pb2 import (
     OUTCOME_EVICTED_NO_ENDPOINTS,
     OUTCOME_EVICTED_TTL,
     OUTCOME_REJECTED_CAPACITY,
+    OUTCOME_REJECTED_LIMIT,
     OUTCOME_REJECTED_NO_ENDPOINTS,
     OUTCOME_REJECTED_SATURATED,
     AdmitRequest,
@@ -54,12 +55,24 @@ ONE_AT_A_TIME = {"type": "concurrency-detector", "parameters": {"maxConcurrency"
 DETECTOR = {"saturationDetector": {"pluginRef": "concurrency-detector"}}
 QUEUED = config("flowControl", defaultRequestTTL="1s", noEndpointRequestTTL="1s")
 BOUNDED = config("flowControl", priorityBands=[{"priority": 0, "maxRequests": 1, "maxBytes": 1000}])
+LIMITED = {
+    "type": "tenant-limit-policy",
+    "parameters": {"defaultTenant": {"requests": 1, "window": "1h"}},
+}
 STATES = {
     "contract/free": ("", [an_endpoint(1)]),
     "contract/full": (QUEUED, [an_endpoint(1, waiting=50)]),
     "contract/empty": (QUEUED, []),
     "contract/bounded": (BOUNDED, [an_endpoint(1, waiting=50)]),
     "contract/bounded-empty": (BOUNDED, []),
+    "contract/limited": (
+        config(
+            "flowControl",
+            plugins=(LIMITED,),
+            usageLimitPolicyPluginRef="tenant-limit-policy",
+        ),
+        [an_endpoint(1)],
+    ),
     "contract/legacy": (config(), [an_endpoint(1, waiting=50)]),
     "contract/legacy-empty": (config(), []),
     "contract/one": (
@@ -103,13 +116,21 @@ class FlowController:
         self._channel = channel
 
     async def admit(
-        self, pool: str, *, ttl_ms: int | None = None, timeout_s: float = 15.0, **descriptor: Any
+        self,
+        pool: str,
+        *,
+        ttl_ms: int | None = None,
+        age_ms: int | None = None,
+        timeout_s: float = 15.0,
+        **descriptor: Any,
     ) -> AdmitResponse:
         name = f"lease-{next(NUMBERS)}"
         values = {"arrived_at": time.time(), **descriptor}
         request = AdmitRequest(lease_id=name, descriptor=a_descriptor(name, pool=pool, **values))
         if ttl_ms is not None:
             request.descriptor.queue_ttl_ms = ttl_ms
+        if age_ms is not None:
+            request.age_ms = age_ms
         reply = await self._channel.unary(ADMIT, request.SerializeToString(), timeout_s=timeout_s)
         return AdmitResponse.FromString(reply)
 
@@ -188,6 +209,24 @@ async def test_the_wait_is_counted_from_the_arrival_at_the_edge(flow: FlowContro
     answer = await flow.admit("contract/full", ttl_ms=10_000, arrived_at=time.time() - 9.7)
     assert answer.outcome == OUTCOME_EVICTED_TTL
     assert time.monotonic() - started < 5.0
+
+
+async def test_an_age_goes_before_the_time_of_arrival(flow: FlowController) -> None:
+    started = time.monotonic()
+    answer = await flow.admit(
+        "contract/full", ttl_ms=10_000, age_ms=9_700, arrived_at=time.time() + 3_600
+    )
+    assert answer.outcome == OUTCOME_EVICTED_TTL
+    assert time.monotonic() - started < 5.0
+
+
+async def test_a_tenant_over_its_limit_is_refused_and_others_are_not(flow: FlowController) -> None:
+    assert (await flow.admit("contract/limited", fairness_id="A")).HasField("admitted")
+    answer = await flow.admit("contract/limited", fairness_id="A")
+    assert refusal(answer) == (429, "ResourceExhausted", "rejected-tenant-limit")
+    assert answer.outcome == OUTCOME_REJECTED_LIMIT
+    assert answer.rejection.retry_after_s == 60
+    assert (await flow.admit("contract/limited", fairness_id="B")).HasField("admitted")
 
 
 async def test_a_request_has_a_limit_of_its_own(flow: FlowController) -> None:

@@ -22,11 +22,37 @@ from pointsman_common.contracts.routing_pb2 import (
     RouteRequest,
     RouteResponse,
 )
-from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget
+from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarget, RoutePolicy
 from wire import Channel
 
 ROUTE = "/pointsman.routing.v1.Router/Route"
 POOL = "contract/router"
+RULES: list[dict[str, Any]] = [
+    {
+        "name": "greeting",
+        "type": "system-prompt",
+        "match": {"header": {"x-rule": "prompt"}},
+        "parameters": {"text": "Hello {{ tenant }}."},
+    },
+    {
+        "name": "short",
+        "type": "validate",
+        "match": {"header": {"x-rule": "validate"}},
+        "parameters": {"maxOutputTokens": 10},
+    },
+    {
+        "name": "tenant",
+        "type": "rate-limit-key",
+        "match": {"header": {"x-rule": "key"}},
+        "parameters": {"sources": [{"type": "header", "name": "x-team"}]},
+    },
+    {
+        "name": "down",
+        "type": "external",
+        "match": {"header": {"x-rule": "down*"}, "model": "llama"},
+        "parameters": {"url": "http://127.0.0.1:1/"},
+    },
+]
 POOL_UNDER_TEST = InferencePool(
     name=POOL,
     hash="h1",
@@ -49,6 +75,10 @@ POOL_UNDER_TEST = InferencePool(
     ),
     lora_adapters=frozenset({"llama-sql"}),
     prefix_block_tokens=64,
+    route_policies=(
+        RoutePolicy("bad", '{"rules":[{"name":"x","type":"no-such-type"}]}'),
+        RoutePolicy("good", json.dumps({"rules": RULES})),
+    ),
 )
 
 
@@ -387,3 +417,50 @@ async def test_a_model_that_is_not_served_is_not_found(router: Router) -> None:
 async def test_a_pool_that_is_not_known_is_unavailable(router: Router) -> None:
     status, said, _ = await router.refused({"model": "llama", "prompt": "x"}, pool="no/such")
     assert status == 503 and "no/such" in said
+
+
+@pytest.fixture
+async def ruling(address: str, router: Router) -> Router:
+    """A router that says it has rules; those of another implementation are not asked of it."""
+    async with Channel(address) as channel:
+        asked = DescribeRequest().SerializeToString()
+        reply = await channel.unary("/pointsman.layer.v1.Layer/Describe", asked, timeout_s=5)
+    if "rules" not in DescribeResponse.FromString(reply).capabilities:
+        pytest.skip("the router under test does not name the capability `rules`")
+    return router
+
+
+HI = b'{ "model":"llama", "messages":[ {"role":"user","content":"hi"}], "max_tokens":11 }'
+
+
+async def test_a_rule_writes_into_the_prompt_and_leaves_every_other_byte(ruling: Router) -> None:
+    routed = await ruling.routed(HI, path=CHAT, headers={"x-rule": "prompt"})
+    said = b'[{"role":"system","content":"Hello default-flow."}, {'
+    assert patched(HI, routed) == HI.replace(b"[ {", said)
+    assert routed.descriptor.body_bytes == len(patched(HI, routed))
+    again = await ruling.told(patched(HI, routed), path=CHAT)
+    assert again.prompt_block_hashes == routed.descriptor.prompt_block_hashes
+    plain = await ruling.routed(HI, path=CHAT)
+    assert patched(HI, plain) == HI
+
+
+async def test_a_rule_refuses_in_one_line_with_a_reason(ruling: Router) -> None:
+    answer = await ruling.answer(HI, path=CHAT, headers={"x-rule": "validate"})
+    refusal = answer.rejection
+    assert (refusal.http_status, refusal.code) == (400, "BadRequest")
+    assert (refusal.reason, refusal.param) == ("rejected-by-rule", "max_tokens")
+    assert refusal.message.isprintable() and "11 output tokens" in refusal.message
+
+
+async def test_a_rule_says_whose_a_request_is(ruling: Router) -> None:
+    headers = {"x-rule": "key", "x-llm-d-inference-fairness-id": "liar"}
+    assert (await ruling.told(HI, path=CHAT, headers=headers)).fairness_id == "default-flow"
+    headers["x-team"] = "team-a"
+    assert (await ruling.told(HI, path=CHAT, headers=headers)).fairness_id == "team-a"
+
+
+async def test_a_rule_that_cannot_ask_refuses_the_requests_it_is_for(ruling: Router) -> None:
+    answer = await ruling.answer(HI, path=CHAT, headers={"x-rule": "down"})
+    assert (answer.rejection.http_status, answer.rejection.reason) == (503, "rule-failed")
+    other = HI.replace(b'"llama"', b'"crit"')
+    assert (await ruling.told(other, path=CHAT, headers={"x-rule": "down"})).model == "crit"

@@ -34,6 +34,9 @@ from pointsman_flow_controller.core.flow_queue import QueuedRequest
 from pointsman_flow_controller.metrics import Metrics
 from pointsman_flow_controller.plugins.fairness.global_strict import GlobalStrictFairnessPolicy
 from pointsman_flow_controller.plugins.fairness.round_robin import RoundRobinFairnessPolicy
+from pointsman_flow_controller.plugins.fairness.virtual_token_counter import (
+    WeightedTokenFairnessPolicy,
+)
 from pointsman_flow_controller.plugins.ordering.first_come import FirstComeOrderingPolicy
 from pointsman_flow_controller.plugins.saturation.concurrency import ConcurrencyDetector
 from pointsman_flow_controller.plugins.saturation.utilization import UtilizationDetector
@@ -50,7 +53,7 @@ def queueing(queued: int, flows: int, fairness: Callable[[], Any]) -> dict[str, 
         make_detector=lambda: UtilizationDetector(
             queue_depth_threshold=5, kv_cache_threshold=0.8, staleness_s=1e9
         ),
-        usage_limit=StaticUsageLimitPolicy(),
+        make_usage_limit=StaticUsageLimitPolicy,
         band=band,
         negative_band=band,
     )
@@ -130,13 +133,14 @@ def main() -> None:
     for name, fairness in (
         ("round_robin", RoundRobinFairnessPolicy),
         ("global_strict", GlobalStrictFairnessPolicy),
+        ("weighted_token", WeightedTokenFairnessPolicy),
     ):
         found[name] = queueing(asked.queued, asked.flows, fairness)
     if asked.json:
         sys.stdout.write(f"{json.dumps(found)}\n")
         return
     sys.stdout.write(f"goes at once, whole hook: {found['at_once_us']:.1f} µs\n")
-    for name in ("round_robin", "global_strict"):
+    for name in ("round_robin", "global_strict", "weighted_token"):
         cost = found[name]
         sys.stdout.write(
             f"{name}, {asked.queued} queued over {asked.flows} flows: "

@@ -23,9 +23,11 @@ from pointsman_common.testing.builders import (
     an_envelope,
 )
 from pointsman_scheduler.adapters.scheduling_rpc_server import answer
+from pointsman_scheduler.core.candidate_sets import CandidateSets
 from pointsman_scheduler.core.config import DEFAULT_POLICIES
-from pointsman_scheduler.core.decision_receipt import build_receipt, draft_receipt
+from pointsman_scheduler.core.decision_receipt import draft_receipt
 from pointsman_scheduler.core.picking import Picking, StateLimits
+from pointsman_scheduler.core.receipt_messages import DatedDraft, ReceiptMessages
 from pointsman_scheduler.plugins.catalogue import PLUGINS
 
 STAGES = ("parse", "decide", "draft", "reserve", "answer", "receipt")
@@ -54,6 +56,7 @@ def bench(endpoints: int, blocks: int, config: str, *, picks: int = 1000) -> dic
     )
     messages = _questions(max(1, min(64, endpoints // 4)), blocks)
     times: list[list[float]] = []
+    receipts = ReceiptMessages(CandidateSets())
     for number in range(picks + len(messages)):
         at = [time.perf_counter()]
         question = PickRequest.FromString(messages[number % len(messages)])
@@ -66,7 +69,7 @@ def bench(endpoints: int, blocks: int, config: str, *, picks: int = 1000) -> dic
         at.append(time.perf_counter())
         answer(pick, scores=False, receipt=True)
         at.append(time.perf_counter())
-        build_receipt(draft, envelope=an_envelope(), decided_at=0.0).SerializeToString()
+        receipts.write([DatedDraft(draft, 0.0)], envelope=an_envelope(), now=now)
         at.append(time.perf_counter())
         leases.serve(f"lease-{number - OPEN // 2}")
         leases.finish(f"lease-{number - OPEN}")

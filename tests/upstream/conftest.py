@@ -14,6 +14,7 @@ from support.metrics_target import MetricsTarget
 from support.polling import wait_until
 from support.ports import free_port
 from support.processes import Process, http_text, start_module, start_nats, wait_ready
+from support.transport import TEST_TRANSPORT
 
 SERVICES = ("datalayer", "router", "flow_controller", "scheduler")
 
@@ -57,6 +58,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "route_timeout_s": 20,
             "pick_timeout_s": 20,
             "error_format": "upstream",
+            "rpc_transport": TEST_TRANSPORT,
             "emit_endpoint_scores": True,
             "echo_served_endpoint": True,
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.transport import TEST_TRANSPORT
 
 from pointsman_common import subjects
 from pointsman_common.clock import SystemClock
@@ -28,14 +29,15 @@ from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
 from pointsman_ext_proc.core.exchange_events import Destination, Dispatched
 from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
 from pointsman_ext_proc.settings import ExtProcSettings
-from wire import Server
+from wire import Server, Transport
 
 
 class FakeLayers:
     """Three layers that say yes; a test replaces the answer that it is about."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, transport: Transport = TEST_TRANSPORT) -> None:
         self.url = f"unix://{folder}/layers.sock"
+        self.transport = transport
         self.route: Callable[[routing_pb2.RouteRequest], Any] = self.routed
         self.admit: Callable[[flow_pb2.AdmitRequest], Any] = self.admitted
         self.pick: Callable[[scheduling_pb2.PickRequest], Any] = self.picked
@@ -85,7 +87,7 @@ class FakeLayers:
             self.picks.append(scheduling_pb2.PickRequest.FromString(message))
             return await answer(self.pick(self.picks[-1]))
 
-        self._server = Server(max_message_bytes=64 << 20)
+        self._server = Server(max_message_bytes=64 << 20, transport=self.transport)
         self._server.unary("/pointsman.routing.v1.Router/Route", route)
         self._server.unary("/pointsman.flow.v1.FlowController/Admit", admit)
         self._server.unary("/pointsman.scheduling.v1.Scheduler/Pick", pick)
@@ -158,6 +160,24 @@ async def layers(folder: Path) -> AsyncIterator[FakeLayers]:
         await fake.stop()
 
 
+@pytest.fixture
+async def new_layers(folder: Path) -> AsyncIterator[Callable[..., Awaitable[FakeLayers]]]:
+    """Starts further layers, on a socket and a transport of their own."""
+    started: list[FakeLayers] = []
+
+    async def start(*, transport: Transport) -> FakeLayers:
+        own = folder / f"layers-{len(started)}"
+        own.mkdir()
+        fakes = FakeLayers(own, transport=transport)
+        await fakes.start()
+        started.append(fakes)
+        return fakes
+
+    yield start
+    for fakes in started:
+        await fakes.stop()
+
+
 EdgeStarter = Callable[..., Awaitable[RunningEdge]]
 
 
@@ -176,6 +196,7 @@ async def start_edge(folder: Path, layers: FakeLayers) -> AsyncIterator[EdgeStar
                     "admin_address": "127.0.0.1:0",
                     "datalayer_url": f"unix://{folder}/nobody.sock",
                     "drain_delay_s": 0.0,
+                    "rpc_transport": TEST_TRANSPORT,
                     **settings,
                 }
             )

@@ -30,6 +30,7 @@ def test_the_example_shows_each_key_at_its_default() -> None:
         ("EXT_PROC_ROUTER_FAILURE", "failSometimes"),
         ("EXT_PROC_MAX_BODY_BYTES", "-1"),
         ("EXT_PROC_COMPLETION_SIGNAL", "smoke"),
+        ("EXT_PROC_RPC_TRANSPORT", "pigeon"),
         ("EXT_PROC_NO_SUCH_KEY", "1"),
     ],
 )

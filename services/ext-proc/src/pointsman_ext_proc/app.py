@@ -57,6 +57,7 @@ class Edge:
 
     parts: tuple[Part, ...]
     server: ExtProcServer
+    exchanges: EdgeParts
     view: PoolView
     leases: LeaseBook
     metrics: Metrics
@@ -80,10 +81,14 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         on_opened=metrics.lease_opened,
         on_ended=metrics.lease_ended,
     )
+    urls = {
+        Hop.ROUTE: ("router_url", settings.router_url),
+        Hop.ADMIT: ("flow_controller_url", settings.flow_controller_url),
+        Hop.PICK: ("scheduler_url", settings.scheduler_url),
+    }
     transports = {
-        Hop.ROUTE: transport_for(settings.router_url, clock, key="router_url"),
-        Hop.ADMIT: transport_for(settings.flow_controller_url, clock, key="flow_controller_url"),
-        Hop.PICK: transport_for(settings.scheduler_url, clock, key="scheduler_url"),
+        hop: transport_for(url, clock, key=key, rpc_transport=settings.rpc_transport)
+        for hop, (key, url) in urls.items()
     }
     layers = LayerClients(
         transports,
@@ -116,6 +121,7 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         circuits=layers.circuits,
         open_leases=lambda: len(leases),
         events_dropped=lambda: publisher.dropped,
+        descriptors=leases.descriptors,
     )
 
     def ready() -> bool:
@@ -137,6 +143,7 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
             settings.tls_private_key_path,
             settings.tls_client_ca_path,
         ),
+        transport=settings.rpc_transport,
         on_streams=metrics.open_streams.set,
     )
     admin = AdminApi(
@@ -146,7 +153,9 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         ready=ready,
         describe=describe,
     )
-    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
+    datalayer = HookChannel(
+        settings.datalayer_url, clock, key="datalayer_url", transport=settings.rpc_transport
+    )
     heartbeat = Heartbeat(
         bus,
         clock,
@@ -160,7 +169,7 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
     )
     pool = PoolSubscriber(bus, clock, view, pool=settings.pool, datalayer=datalayer)
     parts = (admin, server, leases, scheduler, pool, heartbeat)
-    return Edge(parts, server, view, leases, metrics)
+    return Edge(parts, server, exchanges, view, leases, metrics)
 
 
 def exchange_rules(settings: ExtProcSettings) -> ExchangeRules:

@@ -11,6 +11,7 @@ from pointsman_ext_proc.core.circuit import Circuit
 from pointsman_ext_proc.core.exchange_events import Refused
 from pointsman_ext_proc.core.layer_sequence import Hop
 from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
+from pointsman_ext_proc.core.told_descriptors import ToldDescriptors
 from pointsman_ext_proc.histograms import HistogramFamily, HistogramSeries
 
 MAX_NAMES = 1_000
@@ -147,6 +148,11 @@ class Metrics:
         self._events_dropped = gauge(
             "pointsman_edge_events_dropped", "Events lost since the start: the bus was away"
         )
+        self._descriptors = gauge(
+            "pointsman_edge_descriptors",
+            "Descriptors for shadow schedulers since the start: told, cut (of those), left-out",
+            ("outcome",),
+        )
         self._lost_leases = counter(
             "pointsman_edge_lost_leases_total", "Leases given up without knowing their end"
         )
@@ -160,12 +166,19 @@ class Metrics:
         circuits: Mapping[Hop, Circuit],
         open_leases: Callable[[], int],
         events_dropped: Callable[[], int],
+        descriptors: ToldDescriptors,
     ) -> None:
         """Read these whenever the metrics are read."""
         for hop, circuit in circuits.items():
             self._circuit_open.labels(hop.value).set_function(partial(_is_open, circuit))
         self._open_leases.set_function(open_leases)
         self._events_dropped.set_function(events_dropped)
+        for outcome, count in (
+            ("told", lambda: descriptors.told),
+            ("cut", lambda: descriptors.cut),
+            ("left-out", lambda: descriptors.left_out),
+        ):
+            self._descriptors.labels(outcome).set_function(count)
         self._watched = {"open_leases": open_leases, "events_dropped": events_dropped}
 
     def gauges(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
 
 FailurePolicy = Literal["failClosed", "failOpen"]
@@ -32,6 +33,10 @@ class ExtProcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     tls_private_key_path: str = ""
     tls_client_ca_path: str = ""
     """Set: gateways must present a certificate signed by it."""
+
+    rpc_transport: RpcTransport = "wire"
+    """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
+    `grpcio`. They understand each other."""
 
     log_level: str = "info"
     log_format: str = "text"
@@ -100,5 +105,6 @@ class ExtProcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     republish_blocks_s: PositiveSeconds = 30.0
     """Prompt blocks told of once for an endpoint are told again after this time, for those who
     started later."""
-    publish_descriptors: bool = False
-    """Send each request's descriptor along with its pick: shadow schedulers need it."""
+    publish_descriptors: Literal["auto", "always", "never"] = "auto"
+    """Send each request's descriptor along with its pick, which shadow schedulers need. auto: while
+    one is heard that wants them."""

@@ -21,6 +21,7 @@ from pointsman_ext_proc.adapters.lease_book import LeaseRules
 from pointsman_ext_proc.core.exchange_events import Usage
 from pointsman_ext_proc.core.logged_end import LoggedEnd
 from pointsman_ext_proc.core.open_lease import LeaseEnd
+from pointsman_ext_proc.core.told_descriptors import When
 
 FINISHED = LeaseEnd(200, "finished", 10, Usage(7, 10, 3))
 
@@ -116,16 +117,46 @@ async def test_prompt_blocks_travel_once_for_each_endpoint(running: Any) -> None
     assert not first.HasField("descriptor")
 
 
-async def test_descriptors_are_sent_where_a_shadow_wants_them_without_the_blocks(
-    running: Any,
-) -> None:
-    desk = await running(LeaseRules(pool=POOL, publish_descriptors=True))
-    desk.open(block_hashes=[1, 2])
+async def test_descriptors_are_sent_whole_for_15_s_after_a_shadow_wants_them(running: Any) -> None:
+    desk = await running(LeaseRules(pool=POOL, publish_descriptors="auto"))
+    subject = subjects.shadow(POOL, "canary")
+    for wants, wait_s in ((False, 1.0), (True, 14.0), (None, 2.0)):
+        if wants is not None:
+            report = events_pb2.ShadowReport(pool=POOL, wants_descriptors=wants)
+            desk.bus.publish(subject, report.SerializeToString())
+        desk.open(block_hashes=[1, 2])
+        await desk.clock.advance(wait_s)
+    desk.bus.publish(subject, b"\xff")  # a shadow may say anything
+    desk.open()
     await desk.clock.advance(0.01)
-    (picked,) = desk.told("picked")
-    assert picked.descriptor.request_id == "r1"
-    assert picked.descriptor.prompt_block_hashes == b""
-    assert picked.prompt_block_hashes != b""
+    told = [event.HasField("descriptor") for event in desk.told("picked")]
+    assert told == [False, True, True, False]
+    whole = desk.told("picked")[2]
+    assert whole.descriptor.request_id == "r1"
+    assert len(whole.descriptor.prompt_block_hashes) == 16
+    assert (whole.first_block, whole.prompt_block_hashes) == (2, b"")
+
+
+@pytest.mark.parametrize(("when", "told"), [("always", True), ("never", False)])
+async def test_descriptors_can_be_sent_always_and_never(
+    running: Any, when: When, told: bool
+) -> None:
+    desk = await running(LeaseRules(pool=POOL, publish_descriptors=when))
+    report = events_pb2.ShadowReport(pool=POOL, wants_descriptors=True)
+    desk.bus.publish(subjects.shadow(POOL, "canary"), report.SerializeToString())
+    desk.open()
+    await desk.clock.advance(0.01)
+    assert desk.told("picked")[0].HasField("descriptor") == told
+
+
+async def test_picks_with_large_descriptors_stay_below_the_limit_of_the_bus(running: Any) -> None:
+    desk = await running(LeaseRules(pool=POOL, publish_descriptors="always"))
+    for number in range(60):
+        desk.open(block_hashes=range(number * 3000, number * 3000 + 2048))
+    await desk.clock.advance(0.01)
+    assert len(desk.told("picked")) == 60
+    sizes = [len(payload) for payload in desk.bus.sent(subjects.request_picked(POOL))]
+    assert max(sizes) < 500_000
 
 
 async def test_a_lease_without_end_is_given_up_as_lost(running: Any) -> None:

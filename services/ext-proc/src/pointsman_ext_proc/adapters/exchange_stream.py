@@ -1,10 +1,22 @@
 """One gRPC stream of a gateway drives one exchange: messages in, replies out, signals to the rest
 of the edge. Hot path: nothing happens here to a chunk of an answer but its echo. What a request
-and a chunk cost: tests/load/bench_exchange.py."""
+and a chunk cost: tests/load/bench_exchange.py, and through a real connection bench_edge.py.
 
+    state    | message      | layers' answer  | the gateway is slow | half-close | reset
+    ---------+--------------+-----------------+---------------------+------------+---------------
+    FREE     | handled      | –               | SLOW                | over       | over
+    ASKING   | kept         | FREE, then kept | –                   | kept       | over, cancelled
+    SLOW     | kept         | –               | FREE when it took   | kept       | over
+    over     | –            | –               | –                   | –          | –
+
+Only ASKING has a task. What is kept is handled in its order as soon as the state is FREE again.
+"""
+
+import asyncio
 import uuid
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
@@ -17,6 +29,7 @@ from pointsman_ext_proc.adapters.envoy_messages import (
     UnreadableMessageError,
     decode,
     encode_refusal,
+    encode_response_piece,
 )
 from pointsman_ext_proc.adapters.immediate_response import immediate_answer
 from pointsman_ext_proc.adapters.layer_clients import LayerClients
@@ -29,6 +42,7 @@ from pointsman_ext_proc.core.exchange_events import (
     Cancelled,
     Dispatched,
     EndStream,
+    Event,
     FirstChunk,
     LayersAnswered,
     LeaseOpened,
@@ -36,13 +50,20 @@ from pointsman_ext_proc.core.exchange_events import (
     PeerClosed,
     Refusal,
     Refused,
+    ResponseBody,
     Unrouted,
 )
 from pointsman_ext_proc.core.layer_sequence import Call, LayerSequence, Pause, Shared
 from pointsman_ext_proc.core.open_lease import LeaseEnd
-from wire import BidiStream, RpcError, RpcStatus
+from wire import CallbackStream, RpcStatus
 
 log = get_logger("ext-proc")
+
+MOST_UNSENT_BYTES = 1 << 20
+"""Replies that a gateway has not taken, beyond which its next message waits."""
+
+MOST_KEPT_BYTES = 16 << 20
+"""Messages that wait; a gateway that sends yet another has its stream ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,59 +79,152 @@ class EdgeParts:
     on_refused: Callable[[Refused], None] = lambda _: None
     on_failure: Callable[[], None] = lambda: None
     new_request_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """Of the streams that wait for the layers."""
 
 
-class ExchangeStream:
-    def __init__(self, stream: BidiStream, parts: EdgeParts) -> None:
-        self._stream, self._parts = stream, parts
+class ExchangeStream(CallbackStream):
+    """Whatever happens, its lease is told to end, once; `on_over` is called once after that."""
+
+    __slots__ = (
+        "_answered",
+        "_arrived_at",
+        "_arrived_at_wall",
+        "_exchange",
+        "_has_ended",
+        "_is_first",
+        "_is_over",
+        "_is_slow",
+        "_kept",
+        "_kept_bytes",
+        "_lease_id",
+        "_on_over",
+        "_parts",
+        "_sequence",
+        "_task",
+    )
+
+    def __init__(self, parts: EdgeParts, on_over: Callable[[], None]) -> None:
+        self._parts, self._on_over = parts, on_over
         self._exchange = Exchange(parts.rules, new_request_id=parts.new_request_id)
         self._arrived_at = parts.clock.monotonic()
         self._arrived_at_wall = parts.clock.wall()
         self._lease_id = ""
         self._sequence: LayerSequence | None = None
-        self._answered = False
+        self._task: asyncio.Task[None] | None = None
+        self._kept: deque[bytes] | None = None
+        self._kept_bytes = 0
+        self._is_first, self._answered = True, False
+        self._is_slow = self._has_ended = self._is_over = False
 
-    async def run(self) -> None:
-        """Until the exchange is over. Whatever happens, its lease is told to end, once."""
+    # -- called by the transport
+
+    def on_message(self, message: bytes) -> None:
+        if self._task is None and not self._is_slow:
+            self._take(message)
+        elif not self._is_over:
+            self._keep(message)
+
+    def on_end(self) -> None:
+        self._has_ended = True
+        self._catch_up()
+
+    def on_sent(self) -> None:
+        if self._is_slow:
+            self._is_slow = False
+            self._catch_up()
+
+    def on_reset(self) -> None:
+        task = self._task
+        if task is not None:
+            # Cancelled before its first step, it has no last one to leave the set.
+            task.add_done_callback(self._parts.tasks.discard)
+            task.cancel()
+        self._leave()
+
+    # -- messages
+
+    def _take(self, message: bytes) -> None:
         try:
-            await self._run()
+            event = decode(message, with_modes=self._is_first)
         except (DecodeError, UnreadableMessageError) as error:
-            raise RpcError(RpcStatus.INVALID_ARGUMENT, str(error)) from error
-        except Exception:
-            self._parts.on_failure()
-            log.exception("exchange-failed", lease=self._lease_id)
-            await self._fail()
-        finally:
-            # Nothing, when the end was told of already or is left to the access log.
-            for action in self._exchange.handle(Cancelled()):
-                self._note(action)
+            self._finish(RpcStatus.INVALID_ARGUMENT, str(error))
+            return
+        self._is_first = False
+        if type(event) is ResponseBody and self._exchange.echoes(event):
+            self.send(encode_response_piece(event.body))
+            self._is_slow = self.unsent_bytes > MOST_UNSENT_BYTES
+        else:
+            self._handle(event)
 
-    async def _run(self) -> None:
-        is_first = True
-        while (raw := await self._stream.receive()) is not None:
-            actions = self._exchange.handle(decode(raw, with_modes=is_first))
-            is_first = False
-            if not await self._carry_out(actions):
+    def _keep(self, message: bytes) -> None:
+        if self._kept is None:
+            self._kept = deque()
+        if self._kept_bytes > MOST_KEPT_BYTES:
+            self._finish(RpcStatus.RESOURCE_EXHAUSTED, "too much was sent ahead of the replies")
+            return
+        self._kept.append(message)
+        self._kept_bytes += len(message)
+
+    def _catch_up(self) -> None:
+        kept = self._kept
+        while self._task is None and not self._is_slow and not self._is_over:
+            if kept:
+                message = kept.popleft()
+                self._kept_bytes -= len(message)
+                self._take(message)
+            elif self._has_ended:
+                self._handle(PeerClosed())
+                self._finish()
+            else:
                 return
-        await self._carry_out(self._exchange.handle(PeerClosed()))
 
-    async def _carry_out(self, actions: list[Action]) -> bool:
-        """Returns whether the stream goes on."""
+    def _handle(self, event: Event) -> None:
+        try:
+            self._carry_out(self._exchange.handle(event))
+        except Exception:
+            self._break()
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        replies: list[bytes] = []
+        ends = False
         for action in actions:
             encode = ENCODERS.get(type(action))
             if encode is not None:
-                self._answered = True
-                await self._stream.send(encode(action))
+                replies.append(encode(action))
             elif isinstance(action, CallLayers):
-                decision = await self._ask_layers(action)
-                return await self._carry_out(self._exchange.handle(LayersAnswered(decision)))
+                self._ask(action)
             elif isinstance(action, Refusal):
-                await self._refuse(action)
+                replies.append(self._refusal(action))
             elif isinstance(action, EndStream):
-                return False
+                ends = True
             else:
                 self._note(action)
-        return True
+        if replies:
+            self._answered = True
+            self.send_many(replies)
+            self._is_slow = self.unsent_bytes > MOST_UNSENT_BYTES
+        if ends:
+            self._finish()
+
+    # -- layers
+
+    def _ask(self, request: CallLayers) -> None:
+        task = self._task = asyncio.get_running_loop().create_task(self._decide(request))
+        self._parts.tasks.add(task)
+
+    async def _decide(self, request: CallLayers) -> None:
+        try:
+            decision = await self._ask_layers(request)
+            if not self._is_over:
+                self._carry_out(self._exchange.handle(LayersAnswered(decision)))
+        except Exception:
+            self._break()
+        finally:
+            if self._task is not None:
+                self._parts.tasks.discard(self._task)
+                self._task = None
+        self._catch_up()
 
     async def _ask_layers(self, request: CallLayers) -> Dispatched | Refused:
         parts, clock = self._parts, self._parts.clock
@@ -132,6 +246,8 @@ class ExchangeStream:
                 step = sequence.resumed(clock.monotonic())
             else:
                 return step
+
+    # -- signals
 
     def _note(self, action: Action) -> None:
         """Tell the rest of the edge; a reply is left out, for there is nobody to read it."""
@@ -165,12 +281,34 @@ class ExchangeStream:
             cause="client-gone" if refused is None else "finished",
         )
 
-    async def _refuse(self, refusal: Refusal) -> None:
+    def _refusal(self, refusal: Refusal) -> bytes:
         answer = immediate_answer(refusal.rejection, error_format=self._parts.error_format)
-        await self._stream.send(encode_refusal(answer))
+        return encode_refusal(answer)
 
-    async def _fail(self) -> None:
+    # -- ends
+
+    def _break(self) -> None:
         """An error of ours: a clear 500 as long as nothing was answered, else a broken stream."""
+        self._parts.on_failure()
+        log.exception("exchange-failed", lease=self._lease_id)
         if self._answered:
-            raise RpcError(RpcStatus.INTERNAL, "the exchange failed")
-        await self._refuse(Refusal(rejection("Internal", "the endpoint picker failed")))
+            self._finish(RpcStatus.INTERNAL, "the exchange failed")
+        else:
+            self.send(self._refusal(Refusal(rejection("Internal", "the endpoint picker failed"))))
+            self._finish()
+
+    def _finish(self, status: RpcStatus = RpcStatus.OK, message: str = "") -> None:
+        self.finish(status, message)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._kept = None
+        try:
+            # Nothing, when the end was told of already or is left to the access log.
+            for action in self._exchange.handle(Cancelled()):
+                self._note(action)
+        finally:
+            self._on_over()

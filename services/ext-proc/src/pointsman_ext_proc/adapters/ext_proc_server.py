@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pointsman_common.clock import Clock
 from pointsman_common.errors import SettingsError
-from pointsman_common.rpc_address import checked_address, listen_addresses
+from pointsman_common.rpc_address import RpcTransport, checked_address, listen_addresses
 from pointsman_common.structured_log import get_logger
 from pointsman_ext_proc.adapters.access_log_server import AccessLogServer
 from pointsman_ext_proc.adapters.envoy_messages import PROCESS, STREAM_ACCESS_LOGS
 from pointsman_ext_proc.adapters.exchange_stream import EdgeParts, ExchangeStream
 from pointsman_ext_proc.adapters.health_service import HealthService
-from wire import BidiStream, Server, ServerTls
+from wire import Server, ServerTls
 
 log = get_logger("ext-proc-server")
 
@@ -35,6 +35,7 @@ class ExtProcServer:
         clock: Clock,
         drain_delay_s: float,
         tls: ServerTls | None = None,
+        transport: RpcTransport = "wire",
         on_streams: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Raises SettingsError, naming the setting, when an address is none."""
@@ -46,10 +47,12 @@ class ExtProcServer:
         self._idle = asyncio.Event()
         self._idle.set()
         max_message = parts.rules.max_body_bytes + MESSAGE_ROOM_BYTES
-        self._server = Server(max_message_bytes=max_message, tls=tls, on_error=_log_failure)
-        self._server.bidi(PROCESS, self._process)
+        self._server = Server(
+            max_message_bytes=max_message, tls=tls, on_error=_log_failure, transport=transport
+        )
+        self._server.bidi_callbacks(PROCESS, self._opened)
         self._server.bidi(STREAM_ACCESS_LOGS, access_log.serve)
-        self._probes = Server(on_error=_log_failure)
+        self._probes = Server(on_error=_log_failure, transport=transport)
         health.serve_on(self._server)
         health.serve_on(self._probes)
         self.bound: list[str] = []
@@ -78,17 +81,17 @@ class ExtProcServer:
             # Last: it tells of the ends of the streams that were just waited for.
             self._access_log.end()
 
-    async def _process(self, stream: BidiStream) -> None:
+    def _opened(self) -> ExchangeStream:
         self._streams += 1
         self._idle.clear()
         self._on_streams(self._streams)
-        try:
-            await ExchangeStream(stream, self._parts).run()
-        finally:
-            self._streams -= 1
-            self._on_streams(self._streams)
-            if not self._streams:
-                self._idle.set()
+        return ExchangeStream(self._parts, self._closed)
+
+    def _closed(self) -> None:
+        self._streams -= 1
+        self._on_streams(self._streams)
+        if not self._streams:
+            self._idle.set()
 
 
 def read_tls(certificate: str, private_key: str, client_ca: str) -> ServerTls | None:

@@ -19,6 +19,7 @@ from pointsman_common.clock import Clock
 from pointsman_common.contracts import flow_pb2, routing_pb2, scheduling_pb2
 from pointsman_common.contracts.layer_pb2 import DescribeRequest, DescribeResponse
 from pointsman_common.errors import LayerFailedError, LayerUnavailableError
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.rpc_channel import HookChannel, RpcFailed
 from pointsman_common.rpc_server import DESCRIBE
 from pointsman_common.structured_log import get_logger
@@ -193,12 +194,15 @@ class LayerClients:
         retries: AdmitRetries | None = None
         outcome = "cancelled"
         try:
-            if hop is Hop.ADMIT:
+            try:
+                reply = await self._transports[hop].call(
+                    hop, call.message, timeout_s=call.timeout_s
+                )
+            except LayerUnavailableError as error:
+                if hop is not Hop.ADMIT:
+                    raise
                 retries = self._admit_retries()
-                reply = await self._admit(call, started_at, retries)
-            else:
-                transport = self._transports[hop]
-                reply = await transport.call(hop, call.message, timeout_s=call.timeout_s)
+                reply = await self._admit_again(call, started_at, retries, error)
             outcome = "ok"
             circuit.succeeded()
             return reply
@@ -231,23 +235,27 @@ class LayerClients:
             retry_s=self._admit_retry_s, fails_open=self._admit_fails_open, rng=self._rng
         )
 
-    async def _admit(self, call: Call, started_at: float, retries: AdmitRetries) -> Message:
+    async def _admit_again(
+        self, call: Call, asked_at: float, retries: AdmitRetries, failure: LayerUnavailableError
+    ) -> Message:
+        """Ask for the same again and again, as long as `retries` says, after this `failure`."""
         transport = self._transports[call.hop]
-        ends_at = started_at + call.timeout_s
+        ends_at = asked_at + call.timeout_s
         while True:
+            now = self._clock.monotonic()
+            delay_s = None
+            if not isinstance(failure, LayerTimeoutError):
+                delay_s = retries.delay_s(asked_at=asked_at, now=now, ends_at=ends_at)
+            if delay_s is None:
+                raise failure
+            await self._clock.sleep(delay_s)
             asked_at = self._clock.monotonic()
             try:
                 return await transport.call(
                     call.hop, call.message, timeout_s=max(0.001, ends_at - asked_at)
                 )
-            except LayerTimeoutError:
-                raise
-            except LayerUnavailableError:
-                now = self._clock.monotonic()
-                delay_s = retries.delay_s(asked_at=asked_at, now=now, ends_at=ends_at)
-                if delay_s is None:
-                    raise
-            await self._clock.sleep(delay_s)
+            except LayerUnavailableError as error:
+                failure = error
 
 
 class CapabilityWatch:
@@ -268,7 +276,9 @@ class CapabilityWatch:
             await self._clock.sleep(DESCRIBE_EVERY_S)
 
 
-def transport_for(url: str, clock: Clock, *, key: str) -> LayerTransport:
+def transport_for(
+    url: str, clock: Clock, *, key: str, rpc_transport: RpcTransport = "wire"
+) -> LayerTransport:
     """A layer's transport by its URL; `key` names the setting.
 
     Raises:
@@ -282,7 +292,7 @@ def transport_for(url: str, clock: Clock, *, key: str) -> LayerTransport:
         # The deadline is the hop's; a proxy of the environment has no place between layers.
         client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113
         return HttpTransport(parts, client)
-    return GrpcTransport(HookChannel(url, clock, key=key))
+    return GrpcTransport(HookChannel(url, clock, key=key, transport=rpc_transport))
 
 
 def _layer_error(

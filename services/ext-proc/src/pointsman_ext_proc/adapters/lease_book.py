@@ -35,6 +35,7 @@ from pointsman_ext_proc.core.open_lease import (
     milliseconds,
 )
 from pointsman_ext_proc.core.published_blocks import PublishedBlocks
+from pointsman_ext_proc.core.told_descriptors import ToldDescriptors, When
 from pointsman_ext_proc.core.told_ends import ToldEnds
 
 SWEEP_S = 1.0
@@ -51,7 +52,7 @@ class LeaseRules:
     max_lease_s: float = 3600.0
     max_open: int = 200_000
     republish_blocks_s: float = 30.0
-    publish_descriptors: bool = False
+    publish_descriptors: When = "never"
     ends_in_access_log: bool = False
 
 
@@ -85,6 +86,7 @@ class LeaseBook:
         )
         self._guard = LeaseGuard()
         self._blocks = PublishedBlocks(period_s=rules.republish_blocks_s)
+        self.descriptors = ToldDescriptors(rules.publish_descriptors)
         self._prefix = f"{secrets.token_hex(5)}-"
         self._count = 0
 
@@ -185,6 +187,8 @@ class LeaseBook:
     async def run(self) -> None:
         pool = self._rules.pool
         ends = [self._bus.respond(subjects.leases_query(pool), self._answer)]
+        if self._rules.publish_descriptors == "auto":
+            ends.append(self._bus.subscribe(subjects.shadow(pool, subjects.ALL), self._on_shadow))
         if self._rules.ends_in_access_log:
             ends.append(self._bus.subscribe(subjects.request_finished(pool), self._on_finished))
         try:
@@ -257,9 +261,9 @@ class LeaseBook:
             first = self._blocks.first_new(lease.uid or lease.address, hashes, now)
             event.first_block = first
             event.prompt_block_hashes = packed[8 * first :]
-        if self._rules.publish_descriptors:
-            event.descriptor.CopyFrom(descriptor)
-            event.descriptor.ClearField("prompt_block_hashes")
+        told = self.descriptors.of(descriptor, now)
+        if told is not None:
+            event.descriptor.CopyFrom(told)
         return event
 
     def _tell_serving(self, lease: OpenLease, *, moved: bool) -> None:
@@ -284,6 +288,14 @@ class LeaseBook:
         self._directory.mark_unreachable(lease.address)
         lease.uid, lease.address = endpoint.uid, endpoint.address
         return True
+
+    def _on_shadow(self, _: str, payload: bytes) -> None:
+        try:
+            report = events_pb2.ShadowReport.FromString(payload)
+        except DecodeError:
+            return
+        if report.wants_descriptors:
+            self.descriptors.wish(self._clock.monotonic())
 
     def _on_finished(self, _: str, payload: bytes) -> None:
         message = events_pb2.RequestEvents.FromString(payload)

@@ -18,6 +18,9 @@ MAX_WAITING = 50_000
 MAX_BATCH = 1_000
 """Events in one message, which keeps it below the bus's limit of 1 MB."""
 
+MAX_PICKED_BYTES = 256 << 10
+"""Picks carry block hashes and perhaps descriptors: a message of this size takes no more."""
+
 
 class RequestEventPublisher:
     """A part of a service. The first event after a pause goes out in the next turn of the loop;
@@ -59,7 +62,7 @@ class RequestEventPublisher:
     def flush(self) -> None:
         """Hand everything to the bus now: picks before what follows from them."""
         while self._picked:
-            self._send(subjects.request_picked(self._pool), picked=_batch(self._picked))
+            self._send(subjects.request_picked(self._pool), picked=_sized_batch(self._picked))
         while self._serving:
             self._send(subjects.request_serving(self._pool), serving=_batch(self._serving))
         while self._finished:
@@ -99,3 +102,12 @@ class RequestEventPublisher:
 
 def _batch(waiting: deque[E]) -> list[E]:
     return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
+
+
+def _sized_batch(waiting: deque[events_pb2.RequestPicked]) -> list[events_pb2.RequestPicked]:
+    batch: list[events_pb2.RequestPicked] = []
+    size = 0
+    while waiting and len(batch) < MAX_BATCH and size < MAX_PICKED_BYTES:
+        batch.append(waiting.popleft())
+        size += batch[-1].ByteSize()
+    return batch

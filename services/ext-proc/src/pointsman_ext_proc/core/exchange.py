@@ -74,6 +74,10 @@ class Exchange:
             return []
         return self._HANDLERS[type(event)](self, event)
 
+    def echoes(self, event: ResponseBody) -> bool:
+        """Whether the chunk goes back as it came, and that is all; else it must be handled."""
+        return self._response is not None and self._response.echoes(event)
+
     def _request_headers(self, event: RequestHeaders) -> list[Action]:
         self._response = self._response_phase(event)
         return self._closing(self._request.take_headers(event))

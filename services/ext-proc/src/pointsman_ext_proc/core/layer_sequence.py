@@ -127,11 +127,13 @@ class LayerSequence:
             subset=_subset(request.subset),
             arrived_at=self._arrived_at,
         )
+        add = message.headers.add
         for name, value in request.headers:
             if name not in NOT_FROM_CLIENTS:
                 # In place: made apart, each would be copied, which takes three times as long.
-                header_value = message.headers.add()
-                header_value.key, header_value.value = name, value
+                added = add()
+                added.key = name
+                added.value = value
         return self._call(Hop.ROUTE, message, now)
 
     def answered(self, reply: Message, now: float) -> Step:

@@ -95,13 +95,21 @@ class ResponsePhase:
         actions.append(self._answered_headers(event.served))
         return self._ended_first(actions) if event.end_of_stream else actions
 
+    def echoes(self, event: ResponseBody) -> bool:
+        """Whether the chunk goes back as it came, and that is all; it has then been noted."""
+        body = event.body
+        if not self._echoes or event.end_of_stream or len(body) > MAX_PIECE_BYTES:
+            return False
+        self._length += len(body)
+        if self._reader is not None:
+            self._reader.feed(body)
+        return True
+
     def take_body(self, event: ResponseBody) -> list[Action]:
+        if self.echoes(event):
+            return [ResponseBodyPiece(event.body, False)]
         body = event.body
         self._length += len(body)
-        if self._echoes and not event.end_of_stream and len(body) <= MAX_PIECE_BYTES:
-            if self._reader is not None:
-                self._reader.feed(body)
-            return [ResponseBodyPiece(body, False)]
         if self.state in (ResponseState.LEFT, ResponseState.DONE):
             return []
         actions: list[Action] = []
