@@ -2,7 +2,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import structlog.testing
 
 from pointsman_common.errors import SettingsError
 from pointsman_common.settings_loader import load_settings
@@ -47,15 +46,3 @@ def test_an_unusable_file_of_ones_own_stops_the_start() -> None:
     document = "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, featureGates: [fly]}"
     with pytest.raises(SettingsError, match="fly"):
         policy_reader(FlowControllerSettings(), document)
-
-
-def test_a_setting_of_upstream_without_effect_is_named_in_a_warning() -> None:
-    document = """
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-featureGates: [flowControl]
-flowControl: {enableEviction: true}
-"""
-    with structlog.testing.capture_logs() as lines:
-        policy_reader(FlowControllerSettings(), "")(document)
-    assert [line["setting"] for line in lines] == ["flowControl.enableEviction"]

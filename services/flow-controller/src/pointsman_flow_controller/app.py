@@ -24,7 +24,9 @@ from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log, get_logger
 from pointsman_flow_controller.adapters.dispatch_worker import DispatchWorker, PolicyReader
 from pointsman_flow_controller.adapters.dispatch_workers import DispatchWorkers
+from pointsman_flow_controller.adapters.eviction_publisher import EvictionPublisher
 from pointsman_flow_controller.adapters.flow_rpc_server import ADMIT, AdmitHook, FlowRpcServer
+from pointsman_flow_controller.adapters.flow_shares_exchange import FlowSharesExchange
 from pointsman_flow_controller.adapters.flow_stats_publisher import FlowStatsPublisher
 from pointsman_flow_controller.core.flow_policy import FlowPolicy
 from pointsman_flow_controller.core.flow_policy_reader import Defaults, read_flow_policy
@@ -49,9 +51,12 @@ async def main() -> None:
 
     bus = NatsBus(settings.bus_url, clock, name=replica)
     stamp = EnvelopeStamp(replica, clock)
-    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url")
+    transport = settings.rpc_transport
+    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url", transport=transport)
     view = PoolView(max_age_s=settings.blind_after_s)
     leases = LeaseTable(edge_ttl_s=settings.edge_lease_ttl_s)
+
+    evictions = EvictionPublisher(bus, stamp)
 
     def make_worker(pool: str, set_timer: Callable[[float], None]) -> DispatchWorker:
         return DispatchWorker(
@@ -66,6 +71,8 @@ async def main() -> None:
             ),
             blind_after_s=settings.blind_after_s,
             set_timer=set_timer,
+            replica=replica,
+            on_evict=evictions.publish,
         )
 
     workers = DispatchWorkers(clock, view, leases, make_worker)
@@ -78,6 +85,7 @@ async def main() -> None:
         {ADMIT: AdmitHook(workers, clock)},
         describe=describe,
         ready=view.is_known,
+        transport=transport,
     )
     admin = AdminApi(
         settings.admin_address,
@@ -102,6 +110,9 @@ async def main() -> None:
                 on_picked=workers.on_picked,
                 on_serving=workers.on_serving,
                 on_finished=workers.on_finished,
+            ),
+            FlowSharesExchange(
+                bus, clock, stamp, workers, interval_s=settings.flow_shares_interval_s
             ),
             FlowStatsPublisher(
                 bus,
@@ -146,8 +157,6 @@ def policy_reader(settings: FlowControllerSettings, own_config: str) -> PolicyRe
         if not text:
             return own
         config = parse_endpoint_picker_config(text)
-        if config.flow_control is not None and config.flow_control.enable_eviction:
-            log.warning("setting-without-effect", setting="flowControl.enableEviction")
         return read_flow_policy(config, types, defaults=defaults, mode=settings.flow_control)
 
     own = own_policy(settings, types)

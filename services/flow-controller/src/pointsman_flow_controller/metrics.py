@@ -21,6 +21,7 @@ _WAIT_BUCKETS = (1e-4, 1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 _CYCLE_BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.1)
 
 LabelValues = tuple[str, str, str, str, str]
+_Exit = tuple[str, str, int, str, str, QueueOutcome]
 
 
 class Metrics:
@@ -87,6 +88,18 @@ class Metrics:
             ("inference_pool",),
             registry=self.registry,
         )
+        self.replicas = Gauge(
+            "pointsman_flow_controller_replicas",
+            "Flow controllers that share the pool, as this one hears them, itself included.",
+            ("inference_pool",),
+            registry=self.registry,
+        )
+        self.evictions = Counter(
+            "pointsman_flow_controller_evictions_total",
+            "Requests in flight that were asked to end, to make room for higher priorities.",
+            ("inference_pool",),
+            registry=self.registry,
+        )
         self.refused_configs = Counter(
             "pointsman_flow_controller_refused_configs_total",
             "EndpointPickerConfigs of pools that could not be used; the one before stays in force.",
@@ -105,8 +118,8 @@ class Metrics:
         self._names = (_BoundedNames(MOST_NAMES), _BoundedNames(MOST_NAMES))
         self._priorities = _BoundedNames(256)
         self._known: set[LabelValues] = set()
-        self._durations: dict[tuple[LabelValues, QueueOutcome], Histogram] = {}
-        self._counters: dict[tuple[QueueOutcome, str, str], Counter] = {}
+        self._left: dict[_Exit, tuple[Histogram, Counter]] = {}
+        """The series of requests that left, by what a request says: no label is looked up twice."""
 
     def entered(self, pool: str, request: QueuedRequest) -> None:
         """A request begins to wait."""
@@ -122,13 +135,23 @@ class Metrics:
 
     def left(self, pool: str, request: QueuedRequest, way_out: QueueExit) -> None:
         """A request is answered."""
-        labels, outcome = self._labels(pool, request), way_out.outcome
-        duration = self._durations.get((labels, outcome))
-        if duration is None:
-            duration = self._queue_duration.labels(*labels, outcome.value)
-            self._durations[labels, outcome] = duration
+        key = (
+            pool,
+            request.fairness_id,
+            request.priority,
+            request.model,
+            request.target_model,
+            way_out.outcome,
+        )
+        series = self._left.get(key)
+        if series is None:
+            series = self._left_series(pool, request, way_out.outcome)
+            if len(self._left) >= MOST_SERIES:
+                self._left.clear()  # found again, by name
+            self._left[key] = series
+        duration, counter = series
         duration.observe(way_out.queued_s)
-        self._count(outcome, labels[1], pool).inc()
+        counter.inc()
 
     def show_saturation(self, pool: str, by_stage: Mapping[str, float]) -> None:
         for stage, value in by_stage.items():
@@ -137,13 +160,14 @@ class Metrics:
     def priority(self, priority: int) -> str:
         return self._priorities.fold(str(priority))
 
-    def _count(self, outcome: QueueOutcome, priority: str, pool: str) -> Counter:
-        key = (outcome, priority, pool)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._requests.labels(outcome.value, priority, pool)
-            self._counters[key] = counter
-        return counter
+    def _left_series(
+        self, pool: str, request: QueuedRequest, outcome: QueueOutcome
+    ) -> tuple[Histogram, Counter]:
+        labels = self._labels(pool, request)
+        return (
+            self._queue_duration.labels(*labels, outcome.value),
+            self._requests.labels(outcome.value, labels[1], pool),
+        )
 
     def _labels(self, pool: str, request: QueuedRequest) -> LabelValues:
         flows, models = self._names

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
 
 
@@ -15,6 +16,10 @@ class FlowControllerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 
     admin_address: str = "0.0.0.0:9192"
     """Health, readiness, metrics and settings over HTTP."""
+
+    rpc_transport: RpcTransport = "wire"
+    """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
+    `grpcio`. They understand each other."""
 
     bus_url: str = "nats://nats:4222"
     datalayer_url: str = "grpc://datalayer:9104"
@@ -83,6 +88,11 @@ class FlowControllerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 
     pool_poll_s: PositiveSeconds = 1.0
     """A pool that the bus has not told of for so long is asked of the datalayer."""
+
+    flow_shares_interval_s: Annotated[float, msgspec.Meta(gt=0, le=0.2)] = 0.05
+    """How often the replicas tell each other of their demand and service. What all of them let go
+    within it is how far fairness and limits may be off; a replica that is silent for 0.4 s has no
+    share of the capacity."""
 
     flow_stats_interval_s: PositiveSeconds = 1.0
     flow_stats_flows: PositiveInt = 1_000

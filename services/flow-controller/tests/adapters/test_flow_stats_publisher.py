@@ -44,6 +44,11 @@ async def test_the_queues_are_told_of_flow_by_flow() -> None:
     assert dict(refused.left) == {"RejectedSaturated": 1}
     assert (stats.pool, stats.in_flight, stats.envelope.sequence) == (POOL, 1, 1)
     assert stats.saturation >= 10.0
+    [zero, negative] = stats.bands
+    assert (zero.priority, zero.queued, zero.queued_bytes, zero.dispatched) == (0, 1, 77, 1)
+    assert (zero.max_queued, zero.max_queued_bytes) == (5_000, 1_000_000_000)
+    assert (negative.priority, dict(negative.left)) == (-1, {"RejectedSaturated": 1})
+    assert (stats.replicas, stats.share) == (1, 1.0)
     waits.cancel()
     await settle()
 
@@ -68,3 +73,13 @@ async def test_nothing_is_told_while_the_bus_is_away() -> None:
     service.answer("l1")
     service.bus.take_away()
     assert await published(service, publisher(service)) == []
+
+
+async def test_the_waits_of_the_latest_dispatches_are_told_of() -> None:
+    service = WiredService()
+    wall = service.clock.wall()
+    for index in range(3):
+        service.answer(f"l{index}", fairness_id="A", arrived_at=wall - 2.0)
+    [stats] = await published(service, publisher(service))
+    for told in (stats.flows[0], stats.bands[0]):
+        assert 2.0 <= told.wait_p50_s <= told.wait_p99_s <= 2.5

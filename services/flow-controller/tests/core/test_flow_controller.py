@@ -329,5 +329,5 @@ def test_priorities_are_bounded_while_none_can_be_collected(
 def test_output_tokens_are_charged_to_the_flow_that_was_served() -> None:
     pool = ControlledPool()
     pool.ask("a", flow="A", prompt_tokens=100)
-    pool.controller.finished("a", output_tokens=20)
+    pool.controller.finished("a", pool.now, output_tokens=20)
     assert pool.controller.registry.bands[0].flows["A"].served_tokens == 120

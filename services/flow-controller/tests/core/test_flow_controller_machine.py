@@ -12,9 +12,14 @@ from pointsman_flow_controller.core.flow_queue import QueuedRequest
 from pointsman_flow_controller.core.queue_outcome import QueueExit, QueueOutcome
 from pointsman_flow_controller.plugins.fairness.global_strict import GlobalStrictFairnessPolicy
 from pointsman_flow_controller.plugins.fairness.round_robin import RoundRobinFairnessPolicy
+from pointsman_flow_controller.plugins.fairness.virtual_token_counter import (
+    WeightedTokenFairnessPolicy,
+)
 from pointsman_flow_controller.testing.controlled_pool import ControlledPool
 
-FAIRNESS = st.sampled_from([RoundRobinFairnessPolicy, GlobalStrictFairnessPolicy])
+FAIRNESS = st.sampled_from(
+    [RoundRobinFairnessPolicy, GlobalStrictFairnessPolicy, WeightedTokenFairnessPolicy]
+)
 BAND_REQUESTS, BAND_BYTES, ALL_REQUESTS, ALL_BYTES = 4, 100, 7, 150
 ROOM = 2
 

@@ -53,7 +53,7 @@ def test_the_gate_alone_brings_upstreams_defaults() -> None:
     assert (policy.band.max_requests, policy.band.max_bytes) == (5_000, 1_000_000_000)
     assert (policy.ttl_s, policy.no_endpoint_ttl_s) == (60.0, 60.0)
     assert (policy.max_requests, policy.max_bytes) == (0, 0)
-    assert policy.usage_limit.ceiling(0, [0]) == 1.0
+    assert policy.make_usage_limit().ceiling(0, [0]) == 1.0
     detector = policy.make_detector()
     assert isinstance(detector, UtilizationDetector)
     detector.observe([an_endpoint(read_at=10.0)], 10.2)
@@ -75,6 +75,7 @@ def test_every_field_of_the_section_counts() -> None:
             "maxRequests": "10k",
             "defaultRequestTTL": "1m30s",
             "noEndpointRequestTTL": "500ms",
+            "enableEviction": True,
             "usageLimitPolicyPluginRef": "priority-holdback-policy",
             "saturationDetector": {"pluginRef": "concurrency-detector"},
             "defaultPriorityBand": {"fairnessPolicyRef": "rr"},
@@ -86,7 +87,8 @@ def test_every_field_of_the_section_counts() -> None:
     )
     assert (policy.max_bytes, policy.max_requests) == (1 << 30, 10_000)
     assert (policy.ttl_s, policy.no_endpoint_ttl_s) == (90.0, 0.5)
-    assert isinstance(policy.usage_limit, PriorityHoldbackPolicy)
+    assert policy.evicts_in_flight
+    assert isinstance(policy.make_usage_limit(), PriorityHoldbackPolicy)
     assert isinstance(policy.make_detector(), ConcurrencyDetector)
     assert isinstance(policy.band_policy(0).make_fairness(), RoundRobinFairnessPolicy)
     assert policy.band_policy(-3).max_requests == 7

@@ -53,7 +53,7 @@ def test_a_pool_whose_endpoints_do_both_has_one_stage() -> None:
 
 def test_a_silent_pool_is_judged_by_what_is_in_flight(gate: PoolGate) -> None:
     gate.observe([an_endpoint(1)], 1_000.0)
-    gate.ledger.opened("a", endpoint="e1", tokens=1, now=1_000.0)
+    gate.ledger.opened("a", endpoint="e1", tokens=1, prefill_tokens=1, now=1_000.0)
     assert gate.saturation(1_050.0) == pytest.approx(1.2)
     gate.blind = True
     assert gate.saturation(1_050.0) == pytest.approx(0.25)

@@ -17,7 +17,7 @@ def test_in_round_robin_no_flow_is_served_twice_while_another_waits(sizes: list[
         left[flow] -= 1
         if not left[flow]:
             policy.head_changed(flow, None)
-        policy.served(flow, 1)
+        policy.dispatched(flow)
         backlogged = [served[name] for name, count in left.items() if count]
         assert not backlogged or max(backlogged) - min(backlogged) <= 1
     assert not any(left.values())
@@ -40,3 +40,18 @@ def test_global_strict_always_names_the_best_head(changes: list[tuple[str, int |
             policy.head_changed(flow, heads[flow])
         best = min(heads, key=lambda name: heads[name], default=None)
         assert policy.next_flow() == best
+
+
+def test_in_round_robin_a_turn_taken_at_another_replica_is_passed_over() -> None:
+    policy = RoundRobinFairnessPolicy()
+    for flow in "AB":
+        policy.head_changed(flow, (0.0, 0.0, 0))
+    policy.dispatched_elsewhere("A", 2)
+    policy.dispatched_elsewhere("not-waiting", 5)
+    turns: list[str] = []
+    for _ in range(5):
+        chosen = policy.next_flow()
+        assert chosen is not None
+        turns.append(chosen)
+        policy.dispatched(chosen)
+    assert turns == ["B", "B", "A", "B", "A"]

@@ -9,6 +9,7 @@ from pointsman_flow_controller.plugins.saturation.concurrency import (
     ConcurrencyDetector,
     ConcurrencyMode,
 )
+from pointsman_flow_controller.plugins.saturation.predicted_ttft import PredictedTtftDetector
 from pointsman_flow_controller.plugins.saturation.utilization import UtilizationDetector
 
 
@@ -96,3 +97,32 @@ def test_concurrency_is_what_is_in_flight_over_what_fits(
     assert detector.saturation(PoolLoad(requests=1), 0.0) == 1.0
     detector.observe([an_endpoint(1), an_endpoint(2)], 0.0)
     assert detector.saturation(PoolLoad(requests=10, tokens=1_500), 0.0) == pytest.approx(expected)
+
+
+def test_a_pool_is_full_when_a_first_token_would_come_too_late() -> None:
+    detector = PredictedTtftDetector(
+        target_s=1.0, prefill_s_per_token=1e-3, step_overhead_s=0.0, tokens_per_step=1_000
+    )
+    detector.observe([an_endpoint(1), an_endpoint(2)], 0.0)
+    load = PoolLoad(requests=3, prefilling=3, prefill_tokens=1_000)
+    assert detector.saturation(load, 0.0) == pytest.approx(0.5)
+    assert detector.saturation(load.plus(1, tokens=1_000, prefill_tokens=1_000), 0.0) == 1.0
+    detector.observe([], 0.0)
+    assert detector.saturation(PoolLoad(), 0.0) == 1.0
+
+
+def test_the_steps_of_a_prefill_wait_for_what_decodes() -> None:
+    detector = PredictedTtftDetector(
+        target_s=1.0, prefill_s_per_token=0.0, step_overhead_s=0.1, tokens_per_step=100
+    )
+    detector.observe([an_endpoint(1)], 0.0)
+    idle = PoolLoad(requests=1, prefilling=1, prefill_tokens=100)
+    busy = PoolLoad(requests=51, prefilling=1, prefill_tokens=100)
+    assert detector.saturation(idle, 0.0) == pytest.approx(0.2)
+    assert detector.saturation(busy, 0.0) == pytest.approx(0.3)
+
+
+def test_an_endpoint_without_a_free_slot_is_full() -> None:
+    detector = PredictedTtftDetector(target_s=100.0, max_sequences=4)
+    detector.observe([an_endpoint(1)], 0.0)
+    assert detector.saturation(PoolLoad(requests=4), 0.0) == 1.0

@@ -5,7 +5,8 @@ lease, a change of the pool, the end of a wait. Wake-ups that come together are 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from pointsman_common.clock import Clock
 from pointsman_common.contracts import events_pb2
@@ -18,6 +19,7 @@ from pointsman_flow_controller.core.flow_policy import FlowPolicy
 from pointsman_flow_controller.core.flow_queue import QueuedRequest
 from pointsman_flow_controller.core.plugin_protocols import SaturationDetector
 from pointsman_flow_controller.core.queue_outcome import QueueExit
+from pointsman_flow_controller.core.share_board import FlowDemand
 from pointsman_flow_controller.metrics import Metrics
 
 log = get_logger("dispatch-worker")
@@ -39,8 +41,14 @@ class DispatchWorker:
         make_blind_detector: Callable[[], SaturationDetector],
         blind_after_s: float,
         set_timer: Callable[[float], None],
+        replica: str = "",
+        on_evict: Callable[[str, Sequence[str]], None] = lambda *_: None,
     ) -> None:
-        """`set_timer` is told when `due` has to be called at the latest; monotonic seconds."""
+        """`set_timer` is told when `due` has to be called at the latest; monotonic seconds.
+
+        `replica` names this one among its peers; `on_evict` is told of the pool and the leases that
+        their edges are to end.
+        """
         self.pool, self._set_timer = pool, set_timer
         self._clock, self._view, self._leases, self._metrics = clock, view, leases, metrics
         self._read_policy, self._blind_after_s = read_policy, blind_after_s
@@ -56,12 +64,19 @@ class DispatchWorker:
             on_exit=self._left,
             make_blind_detector=make_blind_detector,
             now=now,
+            replica=replica,
+            on_evict=partial(self._evict, on_evict),
         )
+        self._on_demand: Callable[[DispatchWorker], None] = lambda _: None
         self._catch_up(now)
 
     @property
     def waiting(self) -> int:
         return self.controller.registry.requests
+
+    def on_demand(self, listener: "Callable[[DispatchWorker], None]") -> None:
+        """Have a listener called when the first request has to wait."""
+        self._on_demand = listener
 
     def admit(self, request: QueuedRequest) -> "QueueExit | asyncio.Future[QueueExit]":
         """How a request leaves; a future where it has to wait. Cancel it with `cancel`."""
@@ -73,6 +88,8 @@ class DispatchWorker:
         self._metrics.entered(self.pool, request)
         future: asyncio.Future[QueueExit] = asyncio.get_running_loop().create_future()
         self._futures[request] = future
+        if self.waiting == 1:
+            self._on_demand(self)
         self._plan()
         return future
 
@@ -93,19 +110,47 @@ class DispatchWorker:
 
     def picked(self, lease: events_pb2.Lease) -> None:
         """An edge tells where a request went."""
+        now = self._clock.monotonic()
         self.controller.ledger.opened(
             lease.lease_id,
             endpoint=lease.endpoint_uid or lease.endpoint_address,
             tokens=lease.prompt_tokens + lease.expected_output_tokens,
-            now=self._clock.monotonic(),
+            prefill_tokens=lease.prefill_tokens,
+            now=now,
+            priority=lease.priority,
         )
+        self.controller.accounting.picked(
+            lease.lease_id, prefill_tokens=lease.prefill_tokens, now=now
+        )
+        if self.controller.gate.peers:
+            self.wake_soon()  # what was guessed of others is known now
 
     def serving(self, lease_id: str) -> None:
         self.controller.ledger.serving(lease_id)
         self.wake_soon()
 
     def finished(self, event: events_pb2.RequestFinished) -> None:
-        self.controller.finished(event.lease_id, output_tokens=event.output_tokens)
+        self.controller.finished(
+            event.lease_id,
+            self._clock.monotonic(),
+            prompt_tokens=event.prompt_tokens if event.HasField("prompt_tokens") else None,
+            cached_tokens=event.cached_tokens if event.HasField("cached_tokens") else None,
+            output_tokens=event.output_tokens if event.HasField("output_tokens") else None,
+            duration_s=event.duration_ms / 1e3,
+        )
+        self.wake_soon()
+
+    def heard_shares(
+        self, replica: str, epoch: int, flows: Sequence[FlowDemand], *, whole: bool
+    ) -> None:
+        """Another replica tells of its demand and service."""
+        now = self._clock.monotonic()
+        self.controller.heard_from(replica, epoch, flows, whole=whole, now=now)
+        self.wake_soon()
+
+    def peer_left(self, replica: str) -> None:
+        """Another replica has ended."""
+        self.controller.peers.board.forget(replica)
         self.wake_soon()
 
     def due(self) -> None:
@@ -116,7 +161,7 @@ class DispatchWorker:
 
     def next_due(self) -> float | None:
         """`None`: nothing waits, or only without end."""
-        return self.controller.next_due()
+        return self.controller.next_due(self._clock.monotonic())
 
     def shut_down(self) -> None:
         """Refuse all that wait."""
@@ -129,6 +174,7 @@ class DispatchWorker:
         self._look_whether_blind(now)
         self.controller.dispatch(now)
         self.controller.collect_idle(now)
+        self.controller.look_for_peers(now)
         self._show(now)
 
     def _wake(self) -> None:
@@ -140,7 +186,7 @@ class DispatchWorker:
         self._metrics.dispatch_cycle.observe(self._clock.monotonic() - now)
 
     def _plan(self) -> None:
-        due = self.controller.next_due()
+        due = self.controller.next_due(self._clock.monotonic())
         if due is not None:
             self._set_timer(due)
 
@@ -175,11 +221,16 @@ class DispatchWorker:
             self.controller.gate.blind = blind
             log.warning("pool-state-silent" if blind else "pool-state-heard", pool=self.pool)
 
+    def _evict(self, on_evict: Callable[[str, Sequence[str]], None], leases: Sequence[str]) -> None:
+        self._metrics.evictions.labels(self.pool).inc(len(leases))
+        on_evict(self.pool, leases)
+
     def _show(self, now: float) -> None:
         metrics, controller = self._metrics, self.controller
         metrics.show_saturation(self.pool, controller.gate.by_stage(now))
         metrics.stale_endpoints.labels(self.pool).set(controller.gate.stale_endpoints)
         metrics.blind.labels(self.pool).set(controller.gate.blind)
+        metrics.replicas.labels(self.pool).set(controller.peers.board.place()[1])
         for priority, band in controller.registry.bands.items():
             labels = (metrics.priority(priority), self.pool)
             metrics.band_requests_ratio.labels(*labels).set(

@@ -26,6 +26,7 @@ class DispatchWorkers:
         self._clock, self._view, self._leases = clock, view, leases
         self._make_worker = make_worker
         self._workers: dict[str, DispatchWorker] = {}
+        self._on_demand: Callable[[DispatchWorker], None] = lambda _: None
         self._sleeps_until = float("inf")
         self._sooner = asyncio.Event()
         view.on_change(self._pool_changed)
@@ -36,7 +37,12 @@ class DispatchWorkers:
         worker = self._workers.get(pool)
         if worker is None and self._view.get(pool) is not None:
             worker = self._workers[pool] = self._make_worker(pool, self._set_timer)
+            worker.on_demand(self._on_demand)
         return worker
+
+    def on_demand(self, listener: Callable[[DispatchWorker], None]) -> None:
+        """Have a listener called with the worker whose first request has to wait."""
+        self._on_demand = listener
 
     def all(self) -> Iterable[DispatchWorker]:
         return tuple(self._workers.values())

@@ -17,7 +17,7 @@ from pointsman_flow_controller.adapters.dispatch_workers import DispatchWorkers
 from pointsman_flow_controller.core.flow_policy import FlowPolicy
 from pointsman_flow_controller.core.flow_queue import QueuedRequest
 from pointsman_flow_controller.core.queue_exit import arrival
-from pointsman_flow_controller.core.queue_outcome import REFUSALS, QueueExit, QueueOutcome
+from pointsman_flow_controller.core.queue_outcome import AT_ONCE, REFUSALS, QueueExit, QueueOutcome
 
 ADMIT = "/pointsman.flow.v1.FlowController/Admit"
 
@@ -26,6 +26,7 @@ OUTCOMES: Mapping[QueueOutcome, flow_pb2.Outcome] = {
     QueueOutcome.REJECTED_CAPACITY: flow_pb2.OUTCOME_REJECTED_CAPACITY,
     QueueOutcome.REJECTED_NO_ENDPOINTS: flow_pb2.OUTCOME_REJECTED_NO_ENDPOINTS,
     QueueOutcome.REJECTED_SATURATED: flow_pb2.OUTCOME_REJECTED_SATURATED,
+    QueueOutcome.REJECTED_LIMIT: flow_pb2.OUTCOME_REJECTED_LIMIT,
     QueueOutcome.EVICTED_TTL: flow_pb2.OUTCOME_EVICTED_TTL,
     QueueOutcome.EVICTED_NO_ENDPOINTS: flow_pb2.OUTCOME_EVICTED_NO_ENDPOINTS,
     QueueOutcome.EVICTED_CONTEXT_CANCELLED: flow_pb2.OUTCOME_EVICTED_CONTEXT_CANCELLED,
@@ -64,12 +65,17 @@ class AdmitHook:
             # Nobody will tell of it: it is counted until it lapses.
             self._without_lease += 1
             lease_id = f"admit/{id(self):x}/{self._without_lease}"
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        arrived_at_wall = asked.descriptor.arrived_at
+        if asked.HasField("age_ms"):  # needs no clock in common
+            arrived_at_wall = wall - asked.age_ms / 1e3
         return queued_request(
             asked.descriptor,
             policy,
             lease_id=lease_id,
-            now=self._clock.monotonic(),
-            wall=self._clock.wall(),
+            now=now,
+            wall=wall,
+            arrived_at_wall=arrived_at_wall,
         )
 
 
@@ -105,7 +111,13 @@ class FlowRpcServer:
 
 
 def queued_request(
-    descriptor: RequestDescriptor, policy: FlowPolicy, *, lease_id: str, now: float, wall: float
+    descriptor: RequestDescriptor,
+    policy: FlowPolicy,
+    *,
+    lease_id: str,
+    now: float,
+    wall: float,
+    arrived_at_wall: float,
 ) -> QueuedRequest:
     """A request as the queues see it. A limit of its own holds with and without endpoints."""
     ttl_s, no_endpoint_ttl_s = policy.ttl_s, policy.no_endpoint_ttl_s
@@ -118,10 +130,11 @@ def queued_request(
         priority=descriptor.priority,
         body_bytes=descriptor.body_bytes,
         prompt_tokens=descriptor.prompt_tokens,
+        max_output_tokens=descriptor.max_output_tokens,
         arrived_at=arrival(
             now=now,
             wall=wall,
-            arrived_at_wall=descriptor.arrived_at,
+            arrived_at_wall=arrived_at_wall,
             ttl_s=max(ttl_s, no_endpoint_ttl_s),
         ),
         ttl_s=ttl_s,
@@ -134,9 +147,9 @@ def queued_request(
 
 def encode_exit(way_out: QueueExit) -> bytes:
     """An AdmitResponse."""
+    if way_out is AT_ONCE:
+        return _ADMITTED_AT_ONCE
     if way_out.outcome is QueueOutcome.DISPATCHED:
-        if not way_out.queued_s and not way_out.unguarded:
-            return _ADMITTED_AT_ONCE
         admitted = flow_pb2.Admitted(
             queued_ms=_milliseconds(way_out.queued_s), unguarded=way_out.unguarded
         )

@@ -11,6 +11,7 @@ from pointsman_common.envelope import EnvelopeStamp
 from pointsman_flow_controller.adapters.dispatch_worker import DispatchWorker
 from pointsman_flow_controller.adapters.dispatch_workers import DispatchWorkers
 from pointsman_flow_controller.core.flow_queue import FlowQueue
+from pointsman_flow_controller.core.priority_band import PriorityBand
 
 
 class FlowStatsPublisher:
@@ -41,15 +42,16 @@ class FlowStatsPublisher:
     def _publish(self, worker: DispatchWorker) -> None:
         now = self._clock.monotonic()
         subject = subjects.flow_stats(worker.pool)
+        registry, board = worker.controller.registry, worker.controller.peers.board
+        bands, top = registry.bands, registry.highest()
         flows = heapq.nlargest(
             self._most_flows,
             (
                 (flow.requests, flow.active_at, band.priority, name)
-                for band in worker.controller.registry.bands.values()
+                for band in bands.values()
                 for name, flow in band.flows.items()
             ),
         )
-        bands = worker.controller.registry.bands
         message = flow_pb2.FlowStats(
             envelope=self._stamp.next(subject),
             pool=worker.pool,
@@ -59,6 +61,9 @@ class FlowStatsPublisher:
             ],
             saturation=worker.controller.gate.saturation(now),
             in_flight=self._in_flight(worker.pool),
+            bands=[encode_band(bands[priority]) for priority in registry.priorities],
+            replicas=board.place()[1],
+            share=board.share(top.priority) if top is not None else 1.0,
         )
         self._bus.publish(subject, message.SerializeToString())
 
@@ -74,4 +79,20 @@ def encode_flow(flow: FlowQueue, priority: int, now: float) -> flow_pb2.FlowStat
         left={outcome.value: count for outcome, count in flow.left.items()},
         oldest_wait_s=0.0 if head is None else max(0.0, now - head.arrived_at),
         served_tokens=flow.served_tokens,
+        wait_p50_s=flow.waits.quantile(0.5),
+        wait_p99_s=flow.waits.quantile(0.99),
+    )
+
+
+def encode_band(band: PriorityBand) -> flow_pb2.BandStat:
+    return flow_pb2.BandStat(
+        priority=band.priority,
+        queued=band.requests,
+        queued_bytes=band.bytes,
+        max_queued=band.policy.max_requests,
+        max_queued_bytes=band.policy.max_bytes,
+        dispatched=band.dispatched,
+        left={outcome.value: count for outcome, count in band.left.items()},
+        wait_p50_s=band.waits.quantile(0.5),
+        wait_p99_s=band.waits.quantile(0.99),
     )

@@ -1,12 +1,11 @@
 """May a request enter its queue?"""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pointsman_flow_controller.core.queue_outcome import QueueOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Occupancy:
+class Occupancy(NamedTuple):
     """What waits, and the most that may; 0 as a bound means none."""
 
     requests: int
@@ -21,8 +20,7 @@ class Occupancy:
         return max(requests, 0), max(too_many_bytes, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(NamedTuple):
     """The request may wait, once so much of lower priority has been displaced."""
 
     displace_requests: int = 0

@@ -10,28 +10,41 @@ class DrainRate:
         self._tau_s, self._started_at = tau_s, now
         self._rate, self._at = 0.0, now
         self._any = False
+        self._mean_duration_s: float | None = None
 
     def count(self, now: float) -> None:
         """One request goes."""
-        self._rate = self._decayed(now) + 1.0 / self._tau_s
-        self._at, self._any = now, True
+        elapsed = now - self._at
+        if elapsed > 0.0:
+            self._rate *= math.exp(-elapsed / self._tau_s)
+            self._at = now
+        self._rate += 1.0 / self._tau_s
+        self._any = True
 
-    def per_second(self, now: float) -> float | None:
-        """`None` before the first dispatch."""
+    def finished(self, duration_s: float) -> None:
+        """A request, of whatever replica, has taken so long from its pick to its end."""
+        mean = self._mean_duration_s
+        self._mean_duration_s = duration_s if mean is None else mean + 0.05 * (duration_s - mean)
+
+    def per_second(self, now: float, *, running: float = 0.0) -> float | None:
+        """`None` before the first dispatch.
+
+        A pool that has `running` requests in flight and is full ends them at that number over
+        their mean duration: after a quiet time more than the dispatches of late let expect.
+        """
         if not self._any:
             return None
         seen = 1.0 - math.exp(-(now - self._started_at) / self._tau_s)
-        return self._decayed(now) / max(seen, _LEAST_SEEN)
+        elapsed = max(now - self._at, 0.0)
+        rate = self._rate * math.exp(-elapsed / self._tau_s) / max(seen, _LEAST_SEEN)
+        if self._mean_duration_s:
+            rate = max(rate, running / self._mean_duration_s)
+        return rate
 
-    def wait_s(self, ahead: int, now: float) -> float | None:
+    def wait_s(self, ahead: int, now: float, *, running: float = 0.0) -> float | None:
         """Seconds until so many requests have gone; `None`: not known."""
-        rate = self.per_second(now)
-        if rate is None:
-            return None
-        return ahead / max(rate, _LEAST_RATE)
-
-    def _decayed(self, now: float) -> float:
-        return self._rate * math.exp(-(now - self._at) / self._tau_s)
+        rate = self.per_second(now, running=running)
+        return None if rate is None else ahead / max(rate, _LEAST_RATE)
 
 
 _LEAST_SEEN = 0.1  # within the first second nothing is known: count as if one had passed

@@ -24,7 +24,8 @@ class BandPolicy:
 @dataclass(frozen=True)
 class FlowPolicy:
     make_detector: Callable[[], SaturationDetector]
-    usage_limit: UsageLimitPolicy
+    make_usage_limit: Callable[[], UsageLimitPolicy]
+    """Each pool has its own: what tenants have used is counted per pool."""
     band: BandPolicy
     """Of the priorities from 0 on that are not named in `bands`."""
     negative_band: BandPolicy
@@ -39,6 +40,8 @@ class FlowPolicy:
     max_requests: int = 0
     """Over all bands; 0: no limit."""
     max_bytes: int = 0
+    evicts_in_flight: bool = False
+    """Whether running requests of negative priority are ended while a higher one waits for room."""
 
     def band_policy(self, priority: int) -> BandPolicy:
         default = self.band if priority >= 0 else self.negative_band

@@ -76,9 +76,9 @@ def read_flow_policy(
     negative = reader.band("defaultNegativePriorityBand", flow.default_negative_priority_band)
     return FlowPolicy(
         make_detector=make_detector,
-        usage_limit=reader.maker(
+        make_usage_limit=reader.maker(
             "usageLimitPolicyPluginRef", catalogue.usage_limits, usage_limit
-        )(),
+        ),
         band=band,
         negative_band=negative,
         bands={
@@ -90,6 +90,7 @@ def read_flow_policy(
         no_endpoint_ttl_s=_ttl(flow.no_endpoint_request_ttl, ttl_s),
         max_requests=parse_quantity(flow.max_requests) or 0,
         max_bytes=parse_quantity(flow.max_bytes) or 0,
+        evicts_in_flight=flow.enable_eviction,
     )
 
 

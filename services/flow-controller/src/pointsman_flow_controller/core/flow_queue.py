@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pointsman_flow_controller.core.queue_outcome import QueueExit, QueueOutcome
+from pointsman_flow_controller.core.wait_times import WaitTimes
 
 Order = tuple[float, float, int]
 """Rank, arrival and number of a request: smaller goes first. Never the same for two requests."""
@@ -24,6 +25,8 @@ class QueuedRequest:
     priority: int = 0
     body_bytes: int = 0
     prompt_tokens: int = 0
+    max_output_tokens: int = 0
+    """As the client asked; 0: it did not."""
     arrived_at: float = 0.0
     """At the edge: a request that is asked again elsewhere keeps its place in time."""
     ttl_s: float = math.inf
@@ -32,10 +35,14 @@ class QueuedRequest:
     ttft_slo_s: float | None = None
     model: str = ""
     target_model: str = ""
+    expected_output_tokens: int = 0
+    """What the flow's latest answers let expect."""
     queued_at: float = 0.0
     """When it came to this replica."""
     order: Order = (0.0, 0.0, 0)
     waiting: bool = False
+    flow: "FlowQueue | None" = None
+    """Its flow, once it was admitted; `None`: there was no place for one."""
     exit: QueueExit | None = None
     """Set when it has left, once."""
 
@@ -51,14 +58,23 @@ class FlowQueue:
     requests: int = 0
     bytes: int = 0
     dispatched: int = 0
-    served_tokens: int = 0
+    prompt_tokens: int = 0
+    """Charged for what was dispatched here; see `service_accounts.py`."""
+    output_tokens: int = 0
+    mean_output_tokens: float | None = None
+    """Of its latest answers, at all replicas; `None`: no answer yet."""
     left: Counter[QueueOutcome] = field(default_factory=Counter[QueueOutcome])
     """Outcomes other than dispatch."""
+    waits: WaitTimes = field(default_factory=WaitTimes)
     active_at: float = 0.0
     """When a request last came or left."""
     _heap: list[tuple[Order, QueuedRequest]] = field(
         default_factory=list[tuple[Order, QueuedRequest]]
     )
+
+    @property
+    def served_tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
 
     def push(self, request: QueuedRequest) -> None:
         request.waiting = True
@@ -84,8 +100,9 @@ class FlowQueue:
 
     def take_counters(self, other: "FlowQueue") -> None:
         """Go on counting where another queue of the same flow stopped."""
-        self.dispatched, self.served_tokens = other.dispatched, other.served_tokens
-        self.left, self.active_at = other.left, other.active_at
+        self.dispatched, self.mean_output_tokens = other.dispatched, other.mean_output_tokens
+        self.prompt_tokens, self.output_tokens = other.prompt_tokens, other.output_tokens
+        self.left, self.waits, self.active_at = other.left, other.waits, other.active_at
 
 
 _SPARE = 16

@@ -45,13 +45,13 @@ class FlowRegistry:
                 return None
         return self._add_band(priority, now)
 
-    def enqueue(self, request: QueuedRequest, band: PriorityBand, now: float) -> None:
+    def enqueue(self, request: QueuedRequest, band: PriorityBand, now: float) -> FlowQueue:
         self._number += 1
-        self._enter(request, band, self._number, now)
+        return self._enter(request, band, self._number, now)
 
-    def remove(self, request: QueuedRequest, now: float) -> None:
+    def remove(self, request: QueuedRequest) -> None:
         """Take out a waiting request."""
-        self.bands[request.priority].remove(request, now)
+        self.bands[request.priority].remove(request)
         self.requests -= 1
         self.bytes -= request.body_bytes
         if len(self._expiries) > 2 * self.requests + 16:
@@ -139,9 +139,9 @@ class FlowRegistry:
         new = FlowRegistry(policy, now)
         new.regime, new._number = self.regime, self._number
         for priority, old in self.bands.items():
-            band = new.bands.get(priority) or new._add_band(priority, now)
-            band.active_at = old.active_at
+            band = new._add_band(priority, now, old)
             for request in old.waiting():
+                request.flow = None  # of the band before
                 new._enter(request, band, request.order[2], now)
             for name, flow in old.flows.items():
                 band.flow(name, now).take_counters(flow)
@@ -159,15 +159,22 @@ class FlowRegistry:
             band.collect_idle(idle[len(idle) // 2])
         self._flows = sum(len(band.flows) for band in self.bands.values())
 
-    def _enter(self, request: QueuedRequest, band: PriorityBand, number: int, now: float) -> None:
-        band.enqueue(request, number, now)
+    def _enter(
+        self, request: QueuedRequest, band: PriorityBand, number: int, now: float
+    ) -> FlowQueue:
+        flow = request.flow = band.enqueue(request, number, now)
         self.requests += 1
         self.bytes += request.body_bytes
         self._schedule(request)
+        return flow
 
-    def _add_band(self, priority: int, now: float) -> PriorityBand:
-        band = self.bands[priority] = PriorityBand(priority, self.policy.band_policy(priority), now)
-        insort(self.priorities, priority, key=lambda value: -value)
+    def _add_band(
+        self, priority: int, now: float, previous: PriorityBand | None = None
+    ) -> PriorityBand:
+        if priority not in self.bands:
+            insort(self.priorities, priority, key=lambda value: -value)
+        band = PriorityBand(priority, self.policy.band_policy(priority), now, previous)
+        self.bands[priority] = band
         return band
 
     def _schedule(self, request: QueuedRequest) -> None:

@@ -25,6 +25,8 @@ TOLD_WITHIN_S = 0.1
 class _Entry:
     opened_at: float
     tokens: int = 0
+    prefill_tokens: int = 0
+    serving: bool = False
 
 
 class InFlightLedger:
@@ -32,38 +34,69 @@ class InFlightLedger:
 
     def __init__(self) -> None:
         self.load = PoolLoad()
+        self.opened_elsewhere = 0
+        """Requests that other replicas have let go, since the start."""
+        self.sheddable: dict[str, tuple[int, float]] = {}
+        """Priority below 0, and the time let go, of what may be ended to make room."""
         self._entries: dict[str, _Entry] = {}
         self._untold: OrderedDict[str, _Entry] = OrderedDict()
         """Let go, oldest first; where to is not told yet."""
         self._unseen: dict[str, tuple[str, _Entry]] = {}
         """The endpoint of those that are told of, and that its metrics do not show yet."""
 
-    def opened(self, lease_id: str, *, endpoint: str, tokens: int, now: float) -> None:
+    @property
+    def untold(self) -> int:
+        """Let go here, and not yet told of by their edges: others cannot know of them."""
+        return len(self._untold)
+
+    def opened(
+        self,
+        lease_id: str,
+        *,
+        endpoint: str,
+        tokens: int,
+        prefill_tokens: int,
+        now: float,
+        priority: int = 0,
+    ) -> None:
         """A request is let go (`endpoint` is empty), or its edge tells where it went."""
+        load = self.load
         entry = self._entries.get(lease_id)
-        is_new = entry is None
         if entry is None:
             entry = self._entries[lease_id] = _Entry(now)
-        was_untold = self._untold.pop(lease_id, None) is not None
-        if endpoint and (is_new or was_untold):
+            load.requests += 1
+            load.prefilling += 1
+            load.unseen += 1
+            if endpoint:
+                self.opened_elsewhere += 1
+                self._unseen[lease_id] = (endpoint, entry)
+            else:
+                self._untold[lease_id] = entry
+            if priority < 0:
+                self.sheddable[lease_id] = (priority, now)
+        elif endpoint and self._untold.pop(lease_id, None) is not None:
             self._unseen[lease_id] = (endpoint, entry)
-        elif is_new:
-            self._untold[lease_id] = entry
-        self.load.tokens += tokens - entry.tokens
+        load.tokens += tokens - entry.tokens
         entry.tokens = tokens
-        self._count()
+        if not entry.serving:
+            load.prefill_tokens += prefill_tokens - entry.prefill_tokens
+            entry.prefill_tokens = prefill_tokens
 
     def serving(self, lease_id: str) -> None:
         """The first token is out: the request waits no more."""
-        self._untold.pop(lease_id, None)
-        self._unseen.pop(lease_id, None)
-        self._count()
+        entry = self._entries.get(lease_id)
+        if entry is not None:
+            self._seen(lease_id)
+            self._prefilled(entry)
 
     def finished(self, lease_id: str) -> None:
         entry = self._entries.pop(lease_id, None)
         if entry is not None:
+            self.load.requests -= 1
             self.load.tokens -= entry.tokens
-        self.serving(lease_id)
+            self._seen(lease_id)
+            self._prefilled(entry)
+            self.sheddable.pop(lease_id, None)
 
     def metrics_read(self, read_at: Mapping[str, float | None]) -> None:
         """The ready endpoints' metrics are now of these times (monotonic seconds), by uid.
@@ -73,19 +106,21 @@ class InFlightLedger:
         for lease_id, (endpoint, entry) in list(self._unseen.items()):
             known = read_at.get(endpoint, float("inf"))
             if known is not None and known >= entry.opened_at + TRAVEL_S:
-                del self._unseen[lease_id]
-        self._count()
+                self._seen(lease_id)
 
     def lapse(self, now: float) -> None:
         """Give up those of which no edge has told in time."""
+        if not self._untold:
+            return
         while (due := self.next_lapse()) is not None and due <= now:
             self._untold.popitem(last=False)
-            self._count()
+            self.load.unseen -= 1
 
     def next_lapse(self) -> float | None:
         """When `lapse` has to be called next."""
-        oldest = next(iter(self._untold.values()), None)
-        return None if oldest is None else oldest.opened_at + TOLD_WITHIN_S
+        if not self._untold:
+            return None
+        return next(iter(self._untold.values())).opened_at + TOLD_WITHIN_S
 
     def agree_with(self, leases: Iterable[Lease]) -> None:
         """Take over the whole set of the pool's leases: some go and come without an event."""
@@ -94,11 +129,24 @@ class InFlightLedger:
             self.finished(lease_id)
         for lease_id in named.keys() - self._entries.keys():
             lease = named[lease_id]
-            tokens = lease.prompt_tokens + lease.expected_output_tokens
-            self.opened(lease_id, endpoint=lease.endpoint, tokens=tokens, now=lease.opened_at)
+            self.opened(
+                lease_id,
+                endpoint=lease.endpoint,
+                tokens=lease.prompt_tokens + lease.expected_output_tokens,
+                prefill_tokens=lease.prefill_tokens,
+                now=lease.opened_at,
+                priority=lease.priority,
+            )
             if lease.serving:
                 self.serving(lease_id)
 
-    def _count(self) -> None:
-        self.load.requests = len(self._entries)
-        self.load.unseen = len(self._untold) + len(self._unseen)
+    def _seen(self, lease_id: str) -> None:
+        told = self._unseen.pop(lease_id, None) is not None
+        if told or self._untold.pop(lease_id, None) is not None:
+            self.load.unseen -= 1
+
+    def _prefilled(self, entry: _Entry) -> None:
+        if not entry.serving:
+            entry.serving = True
+            self.load.prefilling -= 1
+            self.load.prefill_tokens -= entry.prefill_tokens

@@ -25,7 +25,7 @@ def own_policy(settings: FlowControllerSettings, catalogue: Catalogue) -> FlowPo
         make_detector=lambda: build_plugin(
             catalogue.saturation, "utilization-detector", "utilization-detector", utilization
         ),
-        usage_limit=build_plugin(
+        make_usage_limit=lambda: build_plugin(
             catalogue.usage_limits, "static-usage-limit-policy", "static-usage-limit-policy", None
         ),
         band=band,

@@ -22,10 +22,31 @@ class FairnessPolicy(Protocol):
         """The flow whose head goes next; `None` when nothing waits. Changes nothing."""
         ...
 
-    def served(self, flow: str, tokens: int) -> None:
-        """A request of the flow goes, or more is known of what one costs.
+    def dispatched(self, flow: str) -> None:
+        """A request of the flow goes, here."""
+        ...
 
-        `tokens` are to be charged to the flow: the prompt's at dispatch, others as they are known.
+    def dispatched_elsewhere(self, flow: str, requests: int) -> None:
+        """So many requests of the flow went at other replicas."""
+        ...
+
+    def charge(self, flow: str, prompt_tokens: float, output_tokens: float) -> None:
+        """The flow is given service, here or at another replica.
+
+        Tokens are first what a request is expected to cost and later the difference to what it
+        did cost, which may be negative.
+        """
+        ...
+
+    def weight(self, flow: str, queued: int) -> float:
+        """What the flow is to get, relative to the band's other flows, while `queued` of its
+        requests wait at all replicas together: how replicas divide the free capacity."""
+        ...
+
+    def inherit(self, previous: "FairnessPolicy") -> None:
+        """Go on from the policy that was in force before, if it is of the same kind.
+
+        Called before any flow is told of.
         """
         ...
 
@@ -47,6 +68,20 @@ class PoolLoad:
     """Prompt and expected output tokens of those requests."""
     unseen: int = 0
     """Those among `requests` that the endpoints' metrics cannot show yet."""
+    prefilling: int = 0
+    """Those whose first token is not out."""
+    prefill_tokens: int = 0
+    """Their prompt tokens that were not cached."""
+
+    def plus(self, requests: int, *, tokens: int, prefill_tokens: int) -> "PoolLoad":
+        """With so many more let go just now, each of so many tokens."""
+        return PoolLoad(
+            requests=self.requests + requests,
+            tokens=self.tokens + requests * tokens,
+            unseen=self.unseen + requests,
+            prefilling=self.prefilling + requests,
+            prefill_tokens=self.prefill_tokens + requests * prefill_tokens,
+        )
 
 
 class SaturationDetector(Protocol):
@@ -62,13 +97,32 @@ class SaturationDetector(Protocol):
         ...
 
     def saturation(self, load: PoolLoad, now: float) -> float:
-        """1.0 is full, more is possible. Asked before each dispatch: must not be O(n)."""
+        """1.0 is full, more is possible; never less for a larger load. Asked before each dispatch:
+        must not be O(n)."""
         ...
 
 
 class UsageLimitPolicy(Protocol):
-    """Holds capacity back from lower priorities."""
+    """Holds capacity back from lower priorities, and tenants to what they may use."""
+
+    @property
+    def limits_tenants(self) -> bool:
+        """Whether `take` can refuse; while not, it and `spent` are not called."""
+        ...
 
     def ceiling(self, priority: int, priorities: Sequence[int]) -> float:
         """The saturation at which a priority stops. `priorities`: of all bands, highest first."""
+        ...
+
+    def take(self, tenant: str, tokens: int, now: float) -> float:
+        """Count a request of so many prompt tokens and return 0.0, or refuse it and return in how
+        many seconds it would be taken."""
+        ...
+
+    def spent(self, tenant: str, requests: float, tokens: float, now: float) -> None:
+        """The tenant has used more than was taken, here or at another replica; negative: less."""
+        ...
+
+    def inherit(self, previous: "UsageLimitPolicy") -> None:
+        """Go on from the policy that was in force before, if it is of the same kind."""
         ...

@@ -8,8 +8,9 @@ nothing: then the leases alone decide.
 from collections.abc import Callable, Mapping, Sequence
 
 from pointsman_common.endpoint import Endpoint
+from pointsman_flow_controller.core.flow_queue import QueuedRequest
 from pointsman_flow_controller.core.in_flight_ledger import InFlightLedger
-from pointsman_flow_controller.core.plugin_protocols import SaturationDetector
+from pointsman_flow_controller.core.plugin_protocols import PoolLoad, SaturationDetector
 
 ROLE_LABEL = "llm-d.ai/role"
 _PREFILL_ONLY = frozenset({"prefill", "encode-prefill"})
@@ -31,6 +32,8 @@ class PoolGate:
         """No endpoint is ready."""
         self.blind = False
         """Nobody tells of the pool: decided by the leases alone."""
+        self.peers = 0
+        """Other replicas that let requests go to the pool just now."""
         self._make, self._make_blind = make_detector, make_blind_detector
         self._stages: dict[str, SaturationDetector] = {}
         self._blind_stages: dict[str, SaturationDetector] = {}
@@ -48,14 +51,36 @@ class PoolGate:
         self.ledger.metrics_read({item.uid: item.metrics.read_at for item in endpoints})
 
     def saturation(self, now: float) -> float:
-        """Of the fuller stage; 1.0 is full. A pool without endpoints is full."""
+        """Of the fuller stage; 1.0 is full. A pool without endpoints is full.
+
+        What other replicas have let go in the last milliseconds is not known yet: each is taken to
+        have done as this one has.
+        """
+        ledger = self.ledger
+        ledger.lapse(now)
+        if self.peers and ledger.untold:
+            return self._saturation(self._more(self.peers * ledger.untold), now)
+        return self._saturation(ledger.load, now)
+
+    def known_saturation(self, now: float) -> float:
+        """The same without a guess at what others have just done."""
         self.ledger.lapse(now)
-        if self.empty:
-            return 1.0
-        fullest, load = 0.0, self.ledger.load
-        for detector in (self._blind_stages if self.blind else self._stages).values():
-            fullest = max(fullest, detector.saturation(load, now))
-        return fullest
+        return self._saturation(self.ledger.load, now)
+
+    def room(self, request: QueuedRequest, most: int, ceiling: float, now: float) -> int:
+        """How many like this request may go before the saturation is `ceiling`, up to `most`, by
+        what is known. To be asked while it is below. O(log of the answer)."""
+        fits, step = 1, 1  # `fits` may go, and the next may once `step` have gone
+        while fits < most and self._is_below(step, request, ceiling, now):
+            fits, step = min(step + 1, most), step * 2
+        too_many = min(step + 1, most + 1)
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            if self._is_below(middle - 1, request, ceiling, now):
+                fits = middle
+            else:
+                too_many = middle
+        return fits
 
     def by_stage(self, now: float) -> Mapping[str, float]:
         """For metrics: of each stage, where there are two, and the effective one."""
@@ -69,6 +94,28 @@ class PoolGate:
     def stale_endpoints(self) -> int:
         """Endpoints whose metrics were not believed at the last answer."""
         return sum(detector.stale_endpoints for detector in self._stages.values())
+
+    def _saturation(self, load: PoolLoad, now: float) -> float:
+        if self.empty:
+            return 1.0
+        fullest = 0.0
+        for detector in (self._blind_stages if self.blind else self._stages).values():
+            fullest = max(fullest, detector.saturation(load, now))
+        return fullest
+
+    def _is_below(self, more: int, request: QueuedRequest, ceiling: float, now: float) -> bool:
+        tokens = request.prompt_tokens + request.expected_output_tokens
+        load = self.ledger.load.plus(more, tokens=tokens, prefill_tokens=request.prompt_tokens)
+        return self._saturation(load, now) < ceiling
+
+    def _more(self, requests: int) -> PoolLoad:
+        """The load with more requests like those in flight."""
+        load = self.ledger.load
+        return load.plus(
+            requests,
+            tokens=load.tokens // max(load.requests, 1),
+            prefill_tokens=load.prefill_tokens // max(load.prefilling, 1),
+        )
 
 
 def split_by_stage(endpoints: Sequence[Endpoint]) -> dict[str, list[Endpoint]]:

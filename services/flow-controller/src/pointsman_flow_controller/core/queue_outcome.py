@@ -2,7 +2,7 @@
 
 Texts, codes and reasons are upstream's where it has the outcome (llm-d-router,
 pkg/epp/requestcontrol/admission.go); a shed or displaced request, which upstream does not give a
-reason, has one here.
+reason, has one here, and so has a limit that upstream does not know.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from pointsman_common.error_mapping import (
     REJECTED_NO_ENDPOINTS,
     REJECTED_SATURATED,
     REJECTED_SHUTTING_DOWN,
+    REJECTED_TENANT_LIMIT,
     REJECTED_TTL_EXPIRED,
 )
 
@@ -26,6 +27,7 @@ class QueueOutcome(Enum):
     REJECTED_CAPACITY = "RejectedCapacity"
     REJECTED_NO_ENDPOINTS = "RejectedNoEndpoints"
     REJECTED_SATURATED = "RejectedSaturated"
+    REJECTED_LIMIT = "RejectedLimit"
     EVICTED_TTL = "EvictedTTL"
     EVICTED_NO_ENDPOINTS = "EvictedNoEndpoints"
     EVICTED_CONTEXT_CANCELLED = "EvictedContextCancelled"
@@ -53,6 +55,11 @@ REFUSALS: Mapping[QueueOutcome, Refusal] = {
     ),
     QueueOutcome.REJECTED_SATURATED: Refusal(
         "ResourceExhausted", "system saturated, sheddable request dropped", REJECTED_SATURATED
+    ),
+    QueueOutcome.REJECTED_LIMIT: Refusal(
+        "ResourceExhausted",
+        "request rejected pre-queue: the tenant's limit is used up",
+        REJECTED_TENANT_LIMIT,
     ),
     QueueOutcome.EVICTED_TTL: Refusal(
         "ResourceExhausted",
@@ -103,5 +110,8 @@ class QueueExit:
             return _SOONEST_RETRY_S
         return int(min(max(self.estimated_wait_s + 0.999, _SOONEST_RETRY_S), _LATEST_RETRY_S))
 
+
+AT_ONCE = QueueExit(QueueOutcome.DISPATCHED)
+"""How most leave."""
 
 _SOONEST_RETRY_S, _LATEST_RETRY_S = 1, 60

@@ -9,6 +9,7 @@ from pointsman_common.testing.builders import POOL, an_endpoint
 from pointsman_flow_controller.core.flow_controller import FlowController
 from pointsman_flow_controller.core.flow_policy import BandPolicy, FlowPolicy
 from pointsman_flow_controller.core.flow_queue import QueuedRequest
+from pointsman_flow_controller.core.plugin_protocols import UsageLimitPolicy
 from pointsman_flow_controller.core.queue_outcome import QueueExit, QueueOutcome
 from pointsman_flow_controller.plugins.fairness.round_robin import RoundRobinFairnessPolicy
 from pointsman_flow_controller.plugins.ordering.first_come import FirstComeOrderingPolicy
@@ -24,6 +25,7 @@ class ControlledPool:
         self.leases = LeaseTable(provisional_ttl_s=1e9)
         self.left: list[tuple[str, QueueOutcome]] = []
         self.exits: dict[str, QueueExit] = {}
+        self.evicted: list[str] = []
         self.controller = FlowController(
             POOL,
             self.policy(room=room, **policy),
@@ -31,6 +33,7 @@ class ControlledPool:
             on_exit=self.leave,
             make_blind_detector=lambda: ConcurrencyDetector(max_requests=1, max_tokens=1),
             now=self.now,
+            on_evict=self.evicted.extend,
         )
         self.observe(an_endpoint(index + 1) for index in range(endpoints))
 
@@ -42,6 +45,7 @@ class ControlledPool:
         ordering: Any = None,
         band_requests: int = 100,
         band_bytes: int = 100_000,
+        usage_limit: UsageLimitPolicy | None = None,
         **rest: Any,
     ) -> FlowPolicy:
         band = BandPolicy(
@@ -52,11 +56,13 @@ class ControlledPool:
         )
         values: dict[str, Any] = {
             "make_detector": lambda: ConcurrencyDetector(max_requests=room, max_tokens=10**9),
-            "usage_limit": StaticUsageLimitPolicy(),
+            "make_usage_limit": StaticUsageLimitPolicy,
             "band": band,
             "negative_band": band,
             **rest,
         }
+        if usage_limit is not None:
+            values["make_usage_limit"] = lambda: usage_limit
         return FlowPolicy(**values)
 
     def observe(self, endpoints: Iterable[Endpoint]) -> None:
@@ -79,7 +85,7 @@ class ControlledPool:
         return request
 
     def finish(self, name: str) -> None:
-        self.controller.finished(name, output_tokens=0)
+        self.controller.finished(name, self.now)
         self.leases.finish(name)
         self.controller.dispatch(self.now)
 

@@ -25,7 +25,9 @@ from pointsman_common.testing.in_memory_bus import InMemoryBus
 from pointsman_common.testing.virtual_clock import VirtualClock
 from pointsman_flow_controller.adapters.dispatch_worker import DispatchWorker
 from pointsman_flow_controller.adapters.dispatch_workers import DispatchWorkers
+from pointsman_flow_controller.adapters.eviction_publisher import EvictionPublisher
 from pointsman_flow_controller.adapters.flow_rpc_server import AdmitHook
+from pointsman_flow_controller.adapters.flow_shares_exchange import FlowSharesExchange
 from pointsman_flow_controller.app import policy_reader
 from pointsman_flow_controller.metrics import Metrics
 from pointsman_flow_controller.plugins.saturation.concurrency import ConcurrencyDetector
@@ -35,9 +37,18 @@ from pointsman_flow_controller.settings import FlowControllerSettings
 class WiredService:
     """A flow controller that knows one pool of one endpoint."""
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "flow-controller/test",
+        bus: InMemoryBus | None = None,
+        clock: VirtualClock | None = None,
+        **given: Any,
+    ) -> None:
+        """Several on one bus and clock are replicas."""
         settings = FlowControllerSettings(**given)
-        self.clock, self.bus, self.metrics = VirtualClock(), InMemoryBus(), Metrics()
+        self.clock, self.bus = clock or VirtualClock(), bus or InMemoryBus()
+        self.metrics, self.stamp = Metrics(), EnvelopeStamp(name, self.clock)
         self.view = PoolView(max_age_s=settings.blind_after_s)
         self.leases = LeaseTable()
         read_policy = policy_reader(settings, "")
@@ -53,6 +64,8 @@ class WiredService:
                 make_blind_detector=lambda: ConcurrencyDetector(max_requests=1, max_tokens=1),
                 blind_after_s=settings.blind_after_s,
                 set_timer=set_timer,
+                replica=self.stamp.publisher,
+                on_evict=EvictionPublisher(self.bus, self.stamp).publish,
             )
 
         self.workers = DispatchWorkers(self.clock, self.view, self.leases, make_worker)
@@ -60,10 +73,17 @@ class WiredService:
             self.bus,
             self.clock,
             self.leases,
-            EnvelopeStamp("flow-controller/test", self.clock),
+            self.stamp,
             on_picked=self.workers.on_picked,
             on_serving=self.workers.on_serving,
             on_finished=self.workers.on_finished,
+        )
+        self.exchange = FlowSharesExchange(
+            self.bus,
+            self.clock,
+            self.stamp,
+            self.workers,
+            interval_s=settings.flow_shares_interval_s,
         )
         self.hook = AdmitHook(self.workers, self.clock)
         self._sequences: dict[str, int] = {}

@@ -4,6 +4,7 @@ import heapq
 from dataclasses import dataclass, field
 
 from pointsman_flow_controller.core.flow_queue import Order
+from pointsman_flow_controller.core.plugin_protocols import FairnessPolicy
 
 
 @dataclass(slots=True)
@@ -30,5 +31,18 @@ class GlobalStrictFairnessPolicy:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
 
-    def served(self, flow: str, tokens: int) -> None:
-        del flow, tokens  # what was given plays no part
+    def dispatched(self, flow: str) -> None:
+        del flow  # what was given plays no part
+
+    def dispatched_elsewhere(self, flow: str, requests: int) -> None:
+        del flow, requests
+
+    def charge(self, flow: str, prompt_tokens: float, output_tokens: float) -> None:
+        del flow, prompt_tokens, output_tokens
+
+    def weight(self, flow: str, queued: int) -> float:
+        del flow
+        return queued
+
+    def inherit(self, previous: FairnessPolicy) -> None:
+        del previous

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pointsman_flow_controller.core.plugin_protocols import UsageLimitPolicy
+
 
 @dataclass(frozen=True, slots=True)
 class PriorityHoldbackPolicy:
@@ -25,3 +27,17 @@ class PriorityHoldbackPolicy:
         else:
             below = (priorities[0] - priority) / (priorities[0] - priorities[-1])
         return self.max_ceiling - below * (self.max_ceiling - self.min_ceiling)
+
+    @property
+    def limits_tenants(self) -> bool:
+        return False
+
+    def take(self, tenant: str, tokens: int, now: float) -> float:
+        del tenant, tokens, now
+        return 0.0
+
+    def spent(self, tenant: str, requests: float, tokens: float, now: float) -> None:
+        """Nobody is limited."""
+
+    def inherit(self, previous: UsageLimitPolicy) -> None:
+        """Nothing is kept."""

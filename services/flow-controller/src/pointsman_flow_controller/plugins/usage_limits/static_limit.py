@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pointsman_flow_controller.core.plugin_protocols import UsageLimitPolicy
+
 
 @dataclass(frozen=True, slots=True)
 class StaticUsageLimitPolicy:
@@ -11,3 +13,17 @@ class StaticUsageLimitPolicy:
     def ceiling(self, priority: int, priorities: Sequence[int]) -> float:
         del priority, priorities
         return self.threshold
+
+    @property
+    def limits_tenants(self) -> bool:
+        return False
+
+    def take(self, tenant: str, tokens: int, now: float) -> float:
+        del tenant, tokens, now
+        return 0.0
+
+    def spent(self, tenant: str, requests: float, tokens: float, now: float) -> None:
+        """Nobody is limited."""
+
+    def inherit(self, previous: UsageLimitPolicy) -> None:
+        """Nothing is kept."""
