@@ -13,6 +13,9 @@ VERBS = {
     "down": "stop the stack",
     "smoke": "ask a gateway what a client may ask, and judge the answers",
     "replay": "run traces through policies and simulated engines, and compare them",
+    "explain": "tell why a request went where it went",
+    "shadow": "show what shadow schedulers would have done",
+    "config": "check, show and compare EndpointPickerConfigs",
     "envoy-config": "print Envoy's configuration",
 }
 

@@ -23,7 +23,9 @@ from pointsman_common.rpc_server import RpcServer
 from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log
 from pointsman_scheduler.adapters.installed_plugins import with_installed
+from pointsman_scheduler.adapters.kv_event_subscriber import KvEventSubscriber
 from pointsman_scheduler.adapters.pool_config_watcher import PoolConfigWatcher
+from pointsman_scheduler.adapters.prefix_peers import PrefixPeers
 from pointsman_scheduler.adapters.receipt_publisher import ReceiptPublisher
 from pointsman_scheduler.adapters.scheduling_rpc_server import PICK, SchedulingHook
 from pointsman_scheduler.adapters.state_collector import StateCollector
@@ -32,6 +34,7 @@ from pointsman_scheduler.core.picking import Picking, StateLimits
 from pointsman_scheduler.metrics import Metrics
 from pointsman_scheduler.plugins.catalogue import PLUGINS
 from pointsman_scheduler.settings import SchedulerSettings
+from pointsman_scheduler.shadow_app import run_shadow
 
 CAPABILITIES = ("scores", "receipts", "fallbacks", "endpoint-picker-config")
 
@@ -39,6 +42,9 @@ CAPABILITIES = ("scores", "receipts", "fallbacks", "endpoint-picker-config")
 async def main() -> None:
     settings = load_settings(SchedulerSettings, prefix="SCHEDULER_", path=_config_path())
     configure_log(level=settings.log_level, form=settings.log_format)
+    if settings.role == "shadow":
+        await run_shadow(settings, fallback_config(settings))
+        return
     clock, metrics = SystemClock(), Metrics()
     replica = replica_id("scheduler")
     catalogue, fallback = with_installed(PLUGINS), fallback_config(settings)
@@ -74,7 +80,11 @@ async def main() -> None:
 
     hook = SchedulingHook(clock, picking, receipts, metrics)
     server = RpcServer(
-        settings.listen_address, {PICK: hook}, describe=describe, ready=view.is_known
+        settings.listen_address,
+        {PICK: hook},
+        describe=describe,
+        ready=view.is_known,
+        transport=settings.rpc_transport,
     )
     admin = AdminApi(
         settings.admin_address,
@@ -99,7 +109,12 @@ async def main() -> None:
             bus,
             clock,
             view,
-            datalayer=HookChannel(settings.datalayer_url, clock, key="datalayer_url"),
+            datalayer=HookChannel(
+                settings.datalayer_url,
+                clock,
+                key="datalayer_url",
+                transport=settings.rpc_transport,
+            ),
         ),
         LeaseSubscriber(
             bus,
@@ -107,8 +122,11 @@ async def main() -> None:
             leases,
             stamp,
             on_picked=picking.learn_pick,
+            on_serving=picking.learn_first_token,
             on_finished=picking.learn_finish,
         ),
+        KvEventSubscriber(bus, picking, metrics),
+        PrefixPeers(bus, clock, stamp, picking),
         server,
         receipts,
         bus,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pointsman_common.endpoint import Endpoint
@@ -46,6 +46,16 @@ class Metrics:
         self.receipts_dropped = Counter(
             "pointsman_scheduler_receipts_dropped",
             "Receipts dropped because too many waited to be written.",
+            registry=self.registry,
+        )
+        self.kv_blocks = Counter(
+            "pointsman_scheduler_kv_event_blocks",
+            "Blocks stored or removed by engines that corrected the prefix index.",
+            registry=self.registry,
+        )
+        self.kv_gaps = Counter(
+            "pointsman_scheduler_kv_event_gaps",
+            "Times that messages about an engine's cache were missing.",
             registry=self.registry,
         )
         self.config_refused = Counter(
@@ -106,6 +116,22 @@ class _Reader(Collector):
         return ()
 
 
+def state_counters() -> dict[str, CounterMetricFamily]:
+    """Families that are counted in the state, by a short name."""
+    return {
+        "decays": CounterMetricFamily(
+            "pointsman_scheduler_lease_decays",
+            "Times that an endpoint's leases began to count less, since its engine reported less "
+            "work for more than 5 s.",
+            labels=("pool",),
+        ),
+        "guessed": CounterMetricFamily(
+            "pointsman_scheduler_guessed_first_tokens",
+            "First tokens taken for come by the clock, since their edges do not tell of any.",
+        ),
+    }
+
+
 def state_gauges() -> dict[str, GaugeMetricFamily]:
     """Families that are read from the state at each scrape, by a short name."""
     in_flight = ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority")
@@ -133,6 +159,17 @@ def state_gauges() -> dict[str, GaugeMetricFamily]:
         "difference": GaugeMetricFamily(
             "pointsman_scheduler_lease_engine_difference",
             "Leases of an endpoint minus the running and waiting requests that its engine reports.",
+            labels=("pool", "endpoint_name"),
+        ),
+        "disbelieved": GaugeMetricFamily(
+            "pointsman_scheduler_disbelieved_leases",
+            "Leases that count less and less, since no engine reports work for them.",
+            labels=("pool",),
+        ),
+        "speed": GaugeMetricFamily(
+            "pointsman_scheduler_endpoint_speed",
+            "Time that an endpoint takes to prefill, relative to the constants of the policy, as "
+            "learned or as its label says.",
             labels=("pool", "endpoint_name"),
         ),
     }

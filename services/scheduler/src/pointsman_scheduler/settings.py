@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -20,6 +21,10 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     admin_address: str = "0.0.0.0:9193"
     """HTTP: /healthz /readyz /metrics /settings /describe."""
 
+    rpc_transport: RpcTransport = "wire"
+    """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
+    `grpcio`. They understand each other."""
+
     log_level: Literal["debug", "info", "warning"] = "info"
     log_format: Literal["text", "json"] = "text"
     drain_s: Seconds = 30.0
@@ -33,6 +38,16 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     seed: Count = 0
     """Of the generator from which each decision's own seed comes; 0: from the operating system."""
+
+    role: Literal["active", "shadow"] = "active"
+    """A shadow serves no picks: it decides on production's once more and reports how they compare.
+    See docs/shadow.md."""
+    shadow_name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,63}$")] = ""
+    """Heads its reports; needed by a shadow."""
+    shadow_report_s: Annotated[float, msgspec.Meta(gt=0, le=15)] = 5.0
+    """Between two reports of a shadow. The edges send it descriptors for 15 s after each."""
+    shadow_fraction: Fraction = 1.0
+    """Of the picks, that a shadow decides on."""
 
     edge_lease_ttl_s: PositiveSeconds = 3.0
     """Leases of an edge that is silent for this long are dropped."""
@@ -53,6 +68,9 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     receipts: Literal["all", "sampled", "off"] = "all"
     """Which decisions publish a receipt."""
     receipts_fraction: Fraction = 0.01
-    """Of the decisions, when sampled."""
+    """Of the decisions, when sampled. Refusals and foreseen misses of a TTFT objective always have
+    one."""
+    gather_receipts_s: Seconds = 0.002
+    """Under load, receipts are gathered this long into one bus message."""
     receipts_waiting: PositiveInt = 1000
     """Receipts that may wait to be written; the oldest are dropped beyond, and counted."""

@@ -9,10 +9,11 @@ from pointsman_common import subjects
 from pointsman_common.contract_codec import encode_endpoint
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt, PickRequest, PickResponse
+from pointsman_common.decision_receipts import shown_candidates, unfold_receipts
 from pointsman_common.envelope import EnvelopeStamp
 from pointsman_common.identity import description
 from pointsman_common.rpc_server import RpcServer
-from pointsman_common.testing.builders import POOL, a_descriptor, an_endpoint
+from pointsman_common.testing.builders import POOL, a_descriptor, a_snapshot, an_endpoint
 from pointsman_common.testing.in_memory_bus import InMemoryBus
 from pointsman_common.testing.virtual_clock import VirtualClock, settle
 from pointsman_scheduler.adapters.receipt_publisher import ReceiptPublisher
@@ -26,6 +27,7 @@ from wire import Channel, RpcError, RpcStatus
 
 @dataclass
 class Bench:
+    clock: VirtualClock
     hook: SchedulingHook
     bus: InMemoryBus
     metrics: Metrics
@@ -38,7 +40,7 @@ class Bench:
 
     def receipts(self) -> list[DecisionReceipt]:
         sent = self.bus.sent(subjects.decision(POOL))
-        return [DecisionReceipt.FromString(payload) for payload in sent]
+        return [receipt for payload in sent for receipt in unfold_receipts(payload)]
 
     def sample(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -50,7 +52,7 @@ def a_bench(*indexes: int, config: str = COST_CONFIG, **settings: object) -> Ben
     told = SchedulerSettings(**settings)  # type: ignore[arg-type]  # as given
     publisher = ReceiptPublisher(bus, clock, EnvelopeStamp("scheduler/test", clock), metrics, told)
     hook = SchedulingHook(clock, desk.picking, publisher, metrics)
-    return Bench(hook, bus, metrics, publisher, desk)
+    return Bench(clock, hook, bus, metrics, publisher, desk)
 
 
 def test_the_answer_names_endpoints_tokens_and_profile() -> None:
@@ -138,7 +140,8 @@ async def test_receipts_are_published_after_the_answer() -> None:
     [receipt] = bench.receipts()
     assert receipt.decision_id == decision_id
     assert receipt.decided_at == 1_700_000_000.0
-    assert receipt.candidates[0].in_flight_requests == 0
+    [shown] = shown_candidates(receipt, receipt.candidate_set)
+    assert shown.in_flight_requests == 0
     bench.ask()
     await settle()
     assert len(bench.receipts()) == 2
@@ -166,6 +169,52 @@ async def test_a_sample_of_receipts_is_published() -> None:
     await bench.publisher.drain(1.0)
     assert sum(told) == len(bench.receipts())
     assert 80 < sum(told) < 160
+
+
+async def test_receipts_are_gathered_under_load_and_go_at_once_when_idle() -> None:
+    bench = a_bench(1, gather_receipts_s=0.002)
+    running = asyncio.create_task(bench.publisher.run())
+    sent = []
+    for asked in (1, 3):
+        for _ in range(asked):
+            bench.ask()
+        await settle()
+        sent.append((len(bench.bus.published), len(bench.receipts())))
+    await bench.clock.advance(0.002)
+    sent.append((len(bench.bus.published), len(bench.receipts())))
+    assert sent == [(1, 1), (1, 1), (2, 4)]
+    first, *others = bench.receipts()
+    assert first.HasField("candidate_set")
+    assert [one.HasField("candidate_set") for one in others] == [True, False, False]
+    assert [one.decision_id for one in others] == ["desk-2", "desk-3", "desk-4"]
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_receipts_of_several_pools_go_on_their_own_subjects() -> None:
+    bench = a_bench(1)
+    bench.desk.view.apply_snapshot(a_snapshot([], pool="default/other"), 1_000.0)
+    for pool in (POOL, "default/other", POOL):
+        bench.ask(a_descriptor(pool=pool))
+    await bench.publisher.drain(1.0)
+    assert [subjects.pool_of(subject) for subject, _ in bench.bus.published] == [
+        *(POOL, "default/other", POOL)
+    ]
+
+
+async def test_a_sample_always_holds_refusals_and_foreseen_slo_misses() -> None:
+    bench = a_bench(1, receipts="sampled", receipts_fraction=0.0)
+    bench.ask()
+    late = a_descriptor(prompt_tokens=100_000)
+    late.ttft_slo_ms = 10
+    assert bench.ask(late).picked.decision_id
+    late.ttft_slo_ms = 1_000_000
+    bench.ask(late)
+    bench.ask(a_descriptor(subset=[]))
+    await bench.publisher.drain(1.0)
+    slow, refused = bench.receipts()
+    assert slow.descriptor.ttft_slo_ms == 10
+    assert refused.HasField("rejection")
 
 
 async def test_too_many_waiting_receipts_drop_the_oldest() -> None:

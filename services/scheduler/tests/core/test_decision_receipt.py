@@ -2,17 +2,30 @@ from typing import Any
 
 import pytest
 
-from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
+from pointsman_common.contracts.scheduling_pb2 import CandidateView, DecisionReceipt
+from pointsman_common.decision_receipts import shown_candidates, unfold_receipts
 from pointsman_common.testing.builders import an_endpoint, an_envelope
+from pointsman_scheduler.core.candidate_sets import CandidateSets
 from pointsman_scheduler.core.config import COST_CONFIG
-from pointsman_scheduler.core.decision_receipt import build_receipt, draft_receipt
+from pointsman_scheduler.core.decision_receipt import ReceiptDraft, draft_receipt
 from pointsman_scheduler.core.picking import Pick
+from pointsman_scheduler.core.receipt_messages import DatedDraft, ReceiptMessages
 from pointsman_scheduler.testing import QK, Desk, a_config, decided
 
 
+def written(*drafts: ReceiptDraft) -> list[DecisionReceipt]:
+    dated = [DatedDraft(draft, 1_700_000_000.5) for draft in drafts]
+    messages = ReceiptMessages(CandidateSets())
+    return unfold_receipts(messages.write(dated, envelope=an_envelope(3), now=0.0))
+
+
 def receipt_of(pick: Pick) -> DecisionReceipt:
-    draft = draft_receipt(pick, 0.000_25)
-    return build_receipt(draft, envelope=an_envelope(3), decided_at=1_700_000_000.5)
+    [receipt] = written(draft_receipt(pick, 0.000_25))
+    return receipt
+
+
+def seen(receipt: DecisionReceipt) -> list[CandidateView]:
+    return shown_candidates(receipt, receipt.candidate_set)
 
 
 def picked(desk: Desk, **fields: Any) -> Pick:
@@ -26,7 +39,7 @@ def test_it_tells_what_was_seen_scored_and_chosen() -> None:
     assert receipt.decision_id == "desk-2"
     assert receipt.lease_id == "lease-7"
     assert [one.uid for one in receipt.chosen] == ["e2"]
-    first, second = receipt.candidates
+    first, second = seen(receipt)
     assert (first.uid, first.waiting_requests, first.running_requests) == ("e1", 4, 2)
     assert (first.kv_cache_utilization, first.metrics_age_ms) == (0.5, 250)
     assert (first.total_score, second.total_score) == (0.5, 2.0)
@@ -78,9 +91,10 @@ def test_of_many_candidates_64_are_shown_and_the_chosen_are_among_them() -> None
     endpoints = [an_endpoint(index, waiting=200 - index) for index in range(1, 201)]
     desk = Desk(endpoints, a_config("queue-scorer"))
     receipt = receipt_of(picked(desk))
-    assert len(receipt.candidates) == 64
+    assert len(receipt.candidate_set.endpoints) == 200
+    assert len(seen(receipt)) == 64
     assert receipt.chosen[0].uid == "e200"
-    assert receipt.candidates[63].uid == "e200"
+    assert seen(receipt)[63].uid == "e200"
     [trace] = receipt.plugins
     assert len(trace.scores) == 64
     assert trace.scores[63] == 1.0
@@ -91,8 +105,8 @@ def test_the_load_shown_is_that_before_the_reservation() -> None:
     pick = desk.picking.pick(desk.pick(lease_id="a").descriptor, "b", 1_000.0)
     draft = draft_receipt(pick, 0.0)
     desk.picking.reserve(pick, 1_000.0)
-    receipt = build_receipt(draft, envelope=an_envelope(), decided_at=0.0)
-    assert receipt.candidates[0].in_flight_requests == 1
+    [receipt] = written(draft)
+    assert seen(receipt)[0].in_flight_requests == 1
     assert desk.leases.load("e1").requests == 2
 
 

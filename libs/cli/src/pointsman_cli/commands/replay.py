@@ -8,12 +8,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pointsman_replay.adapters.policy_catalogue import DEFAULTS, NAMES, choose_policies
+from pointsman_cli.adapters.datalayer_rest import AskError
+from pointsman_cli.commands.explain import add_source_arguments, find
+from pointsman_cli.core.replayed_receipt import receipt_json, receipt_text
+from pointsman_replay.adapters.policy_catalogue import (
+    DEFAULTS,
+    NAMES,
+    choose_policies,
+    judged_policies,
+)
 from pointsman_replay.adapters.production_pickers import PickerOptions
+from pointsman_replay.adapters.receipt_replay import replay_receipt
 from pointsman_replay.adapters.trace_files import read_trace_file
 from pointsman_replay.adapters.virtual_bus import BusTiming
 from pointsman_replay.core.experiment import Conditions, Report, run_experiment
 from pointsman_replay.core.generated_trace import generate_trace
+from pointsman_replay.core.judgement import judge, text_judgement
 from pointsman_replay.core.measures import ServiceLevel
 from pointsman_replay.core.report_html import html_report
 from pointsman_replay.core.report_json import json_report
@@ -23,12 +33,18 @@ from pointsman_replay.core.virtual_pool import ScrapeTiming
 from pointsman_simulator.core.engine_profile import PROFILES
 
 GENERATED_REQUESTS = 2000
+BROKEN = 1
+"""Exit code when the default policy does not keep one of its limits."""
+DIFFERS = 3
+"""Exit code when a decision comes out otherwise than its receipt says."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_arguments(parser)
     parser.epilog = (
         f"Policies: {', '.join(NAMES)}, and name=FILE for an EndpointPickerConfig. "
-        "Without a trace, conversations are generated. See docs/replay.md."
+        "Without a trace, conversations are generated. See docs/replay.md. With --receipt, one "
+        "decision is made again: exit code 0 when it comes out the same, 3 when not."
     )
     add = parser.add_argument
     add("traces", nargs="*", type=Path, metavar="TRACE", help="our JSONL, Mooncake's, Azure's CSV")
@@ -42,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bus-loss", type=_share, default=0.0, metavar="P", help="of messages, 0 to 1 (0)")
     add("--report", type=Path, metavar="FILE", help="write a page with plots")
     add("--json", action="store_true", help="for programs, in place of the tables")
+    add("--judge", action="store_true", help="hold the default policy against its limits")
+    add("--receipt", metavar="ID", help="make this decision again (id, request id, or file)")
+    add("--config", type=Path, metavar="FILE", help="with --receipt: by another configuration")
     for name, kind, default, what in (
         ("--bus-delay-ms", _milliseconds, 2.0, "from publish to receipt"),
         ("--scrape-ms", _period, 50.0, "between scrapes"),
@@ -54,14 +73,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
+        if options.receipt:
+            return _replay_receipt(options)
+        if options.config:
+            raise ReplayError("--config goes with --receipt; for a trace, --policy NAME=FILE")
+        if options.judge:
+            return _judge(options)
         report = _replay(options)
         if options.report:
             _write(options.report, html_report(report))
-    except ReplayError as error:
+    except (ReplayError, AskError) as error:
         print(f"pointsman replay: {error}", file=sys.stderr)
         return 2
     print(json_report(report) if options.json else text_report(report), end="")
     return 0
+
+
+def _replay_receipt(options: argparse.Namespace) -> int:
+    told = find(options.receipt, options)
+    config = None if options.config is None else _read(options.config)
+    replayed = replay_receipt(told.receipt, config)
+    print(receipt_json(replayed) if options.json else receipt_text(replayed), end="")
+    return 0 if not replayed.differences or not replayed.same_config else DIFFERS
+
+
+def _judge(options: argparse.Namespace) -> int:
+    conditions = Conditions(
+        engine=PROFILES[options.engine],
+        replicas=options.replicas,
+        loads=options.load,
+        seed=options.seed,
+        scrapes=ScrapeTiming(options.scrape_ms / 1e3, 0.0),
+        level=ServiceLevel(options.slo_ttft_ms / 1e3, options.slo_tpot_ms / 1e3),
+    )
+    with _ProgressLines() as progress:
+        judgement = judge(_traces(options), judged_policies(), conditions, progress)
+    if options.report:
+        _write(options.report, html_report(judgement.report))
+    print(text_judgement(judgement), end="")
+    return 0 if judgement.holds else BROKEN
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReplayError(f"{path} cannot be read: {error}") from error
 
 
 def _replay(options: argparse.Namespace) -> Report:

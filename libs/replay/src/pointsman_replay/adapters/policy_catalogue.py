@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pointsman_common.errors import SettingsError
 from pointsman_replay.adapters.production_pickers import PickerOptions, ProductionPickers
+from pointsman_replay.adapters.virtual_bus import BusTiming
+from pointsman_replay.core import judgement
 from pointsman_replay.core.policies.dynamo_like import DynamoLike
 from pointsman_replay.core.policies.oracle import Oracle
 from pointsman_replay.core.policies.policy import BuildPolicy
@@ -31,6 +33,18 @@ PRODUCTION: Mapping[str, str] = {
 
 NAMES = (*FOR_COMPARISON, *PRODUCTION)
 DEFAULTS = ("round-robin", "upstream", "pointsman", "oracle")
+
+
+def judged_policies() -> dict[str, BuildPolicy]:
+    """What a judgement compares; see judgement.py."""
+    several = PickerOptions(judgement.PICKERS, BusTiming(judgement.BUS_DELAY_S))
+    default, one = PRODUCTION["pointsman"], PickerOptions()
+    return {
+        judgement.UPSTREAM: _production("upstream", PRODUCTION["upstream"], one),
+        judgement.ORACLE: Oracle,
+        judgement.ONE: _production("pointsman", default, one),
+        judgement.SEVERAL: _production("pointsman", default, several),
+    }
 
 
 def choose_policies(chosen: list[str], options: PickerOptions) -> dict[str, BuildPolicy]:

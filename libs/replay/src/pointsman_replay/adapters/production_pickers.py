@@ -128,6 +128,7 @@ class Picker:
             self.leases,
             EnvelopeStamp(f"scheduler/{name}", clock),
             on_picked=self.picking.learn_pick,
+            on_serving=self.picking.learn_first_token,
             on_finished=self.picking.learn_finish,
         )
         self._sequence = 0

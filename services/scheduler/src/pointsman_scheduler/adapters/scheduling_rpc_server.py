@@ -79,6 +79,8 @@ def answer(pick: Pick, *, scores: bool, receipt: bool) -> bytes:
     picked = answer.picked
     for endpoint in outcome.endpoints:
         picked.endpoints.add(uid=endpoint.uid, address=endpoint.address)
+    if outcome.prefill is not None:
+        picked.prefill.uid, picked.prefill.address = outcome.prefill.uid, outcome.prefill.address
     picked.headers.CopyFrom(_mutation(outcome.headers) if outcome.headers else _NOTHING_SET)
     if outcome.response_headers:
         picked.response_headers.set.extend(_header_values(outcome.response_headers))

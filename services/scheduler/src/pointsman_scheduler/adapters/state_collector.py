@@ -9,7 +9,7 @@ from pointsman_common.clock import Clock
 from pointsman_common.in_flight import LeaseTable
 from pointsman_common.pool_view import PoolView
 from pointsman_scheduler.core.picking import Picking
-from pointsman_scheduler.metrics import PREFIX_PLUGIN, state_gauges
+from pointsman_scheduler.metrics import PREFIX_PLUGIN, state_counters, state_gauges
 
 MAX_FAIRNESS_IDS = 1000
 """Told apart in labels; the others are `other`."""
@@ -24,18 +24,26 @@ class StateCollector:
 
     def collect(self) -> Iterable[Metric]:
         gauges, now = state_gauges(), self._clock.monotonic()
-        for (name, fairness_id, priority), (requests, tokens) in self._in_flight().items():
-            namespace, _, endpoint = name.rpartition("/")
-            labels = (endpoint, namespace, PRODUCER, fairness_id, str(priority))
+        for (full, fairness_id, priority), (requests, tokens) in self._in_flight().items():
+            namespace, _, short = full.rpartition("/")
+            labels = (short, namespace, PRODUCER, fairness_id, str(priority))
             gauges["requests"].add_metric(labels, requests)
             gauges["tokens"].add_metric(labels, tokens)
         entries = sum(len(pool.index) for pool in self._picking.pools.values())
         gauges["index"].add_metric(PREFIX_PLUGIN, entries)
-        for pool in tuple(self._view.pools()):
-            gauges["age"].add_metric((pool,), self._view.age_s(pool, now))
-            for endpoint, difference in self._differences(pool):
-                gauges["difference"].add_metric((pool, endpoint), difference)
-        return gauges.values()
+        for known in tuple(self._view.pools()):
+            gauges["age"].add_metric((known,), self._view.age_s(known, now))
+            for name, difference in self._differences(known):
+                gauges["difference"].add_metric((known, name), difference)
+        counters = state_counters()
+        counters["guessed"].add_metric((), self._picking.silent_edges.guessed)
+        for name, pool in self._picking.pools.items():
+            excess = pool.table.excess
+            counters["decays"].add_metric((name,), excess.begun)
+            gauges["disbelieved"].add_metric((name,), excess.disbelieved())
+            for endpoint, speed in pool.table.speeds():
+                gauges["speed"].add_metric((name, endpoint.name), speed)
+        return (*gauges.values(), *counters.values())
 
     def _differences(self, pool: str) -> Iterable[tuple[str, int]]:
         record = self._view.get(pool)

@@ -27,8 +27,9 @@ from pointsman_scheduler.core.arrays import BoolArray, FloatArray
     SERVING,
     CONTEXT_TOKENS,
     SPEED,
-) = range(11)
-COLUMNS = 11
+    DRAG,
+) = range(12)
+COLUMNS = 12
 
 _CACHED_ADAPTERS = 256
 
@@ -181,8 +182,13 @@ class Candidates:
 
     @property
     def speed(self) -> FloatArray:
-        """v: time that the same work takes, relative to the reference engine."""
+        """v: time that the same prefill takes, relative to the reference engine."""
         return self._column(SPEED)
+
+    @property
+    def drag(self) -> FloatArray:
+        """u: time that the same step takes beside its prefill, relative to the reference engine."""
+        return self._column(DRAG)
 
     def select(self, keep: BoolArray) -> "Candidates":
         """Those where `keep` is true, in the same order."""

@@ -30,10 +30,14 @@ from pointsman_scheduler.core.foreign_types import (
 )
 from pointsman_scheduler.core.plugin_protocols import (
     Filter,
+    LatencyModel,
+    LatencyPredictor,
     Picker,
     PickObserver,
     Plugin,
     ProfileHandler,
+    Referring,
+    Remembering,
     ResponseEditor,
     Scorer,
 )
@@ -87,6 +91,8 @@ class SchedulingConfig:
     prefix: PrefixLimits
     hash: str
     text: str
+    latency: LatencyModel | None = None
+    """Of the plugin that predicts seconds; `None`: there is none."""
 
 
 def compile_config(text: str, catalogue: Catalogue) -> SchedulingConfig:
@@ -101,6 +107,12 @@ def compile_config(text: str, catalogue: Catalogue) -> SchedulingConfig:
         spec.name: _build_profile(spec, plugins, catalogue)
         for spec in document.scheduling_profiles or (_default_profile(plugins),)
     }
+    for entry in plugins.values():
+        if isinstance(entry.plugin, Referring):
+            try:
+                entry.plugin.bind({name: other.plugin for name, other in plugins.items()})
+            except ValueError as error:
+                raise SettingsError(f"plugins[{entry.name}].parameters", str(error)) from error
     handler = _find_handler(plugins, catalogue)
     try:
         handler.plugin.check(tuple(profiles))
@@ -113,10 +125,16 @@ def compile_config(text: str, catalogue: Catalogue) -> SchedulingConfig:
             handler,
             observers=[plugin for plugin in built if isinstance(plugin, PickObserver)],
             editors=[plugin for plugin in built if isinstance(plugin, ResponseEditor)],
+            remembering={
+                name: entry.plugin
+                for name, entry in plugins.items()
+                if isinstance(entry.plugin, Remembering)
+            },
         ),
         prefix=_prefix_limits(document),
         hash=config_hash(text),
         text=text,
+        latency=next((one.model for one in built if isinstance(one, LatencyPredictor)), None),
     )
 
 

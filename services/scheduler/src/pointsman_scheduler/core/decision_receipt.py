@@ -1,32 +1,23 @@
 """The receipt of a pick: what was seen, scored and chosen, to explain and to replay it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 
 from pointsman_common.contracts.layer_pb2 import Envelope
-from pointsman_common.contracts.scheduling_pb2 import (
-    DecisionReceipt,
-    PluginTrace,
-)
+from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt, PickedEndpoint
 from pointsman_scheduler.core.arrays import FloatArray, IntArray
-from pointsman_scheduler.core.candidates import (
-    KV,
-    PREFILL_TOKENS,
-    READ_AT,
-    REQUESTS,
-    RUNNING,
-    WAITING,
-    Candidates,
-)
+from pointsman_scheduler.core.decision_inputs import LoraPacker, SeenCandidates, pack_inputs
 from pointsman_scheduler.core.picking import Pick
 from pointsman_scheduler.core.refusals import rejection_for
 from pointsman_scheduler.core.scheduler import Decision, Refused
 from pointsman_scheduler.core.scheduling_profile import ProfileRun, every_row, kept_mask
 
-MAX_CANDIDATES = 64
-"""More are left out; those chosen are always in."""
+MAX_TRACED = 64
+"""Candidates whose scores are told; of more, those chosen are always among them. What all of them
+were seen to be is told in any case."""
 
 _UINT32 = 0xFFFF_FFFF
 
@@ -39,27 +30,28 @@ class ReceiptDraft:
     """All that the receipt needs, so that it can be written once the pick is answered."""
 
     pick: Pick
-    shown: _Rows
-    """Which candidates the receipt shows, in their order."""
-    columns: FloatArray
-    """Theirs, as they were at the decision."""
+    seen: SeenCandidates | None
+    """`None`: the pool is not known."""
     took_s: float
 
 
 def draft_receipt(pick: Pick, took_s: float) -> ReceiptDraft:
     """To be called before the load is reserved, which changes what the columns say."""
-    if pick.candidates is None:
-        return ReceiptDraft(pick, _EVERY, np.zeros(0), took_s)
-    columns = pick.candidates.columns
-    if len(pick.candidates) <= MAX_CANDIDATES:
-        return ReceiptDraft(pick, _EVERY, columns.copy(), took_s)
-    rows = shown_rows(pick.outcome)
-    return ReceiptDraft(pick, rows, columns[:, rows], took_s)
+    candidates = pick.candidates
+    seen = None if candidates is None else SeenCandidates(candidates, candidates.columns.copy())
+    return ReceiptDraft(pick, seen, took_s)
 
 
-def build_receipt(draft: ReceiptDraft, *, envelope: Envelope, decided_at: float) -> DecisionReceipt:
-    """`decided_at` is in seconds since 1970."""
-    pick = draft.pick
+def build_receipt(
+    draft: ReceiptDraft,
+    loras: LoraPacker,
+    *,
+    envelope: Envelope | None,
+    decided_at: float,
+    candidate_set: str,
+) -> DecisionReceipt:
+    """`decided_at` is in seconds since 1970. `candidate_set` is the hash of the candidates' set."""
+    pick, seen = draft.pick, draft.seen
     receipt = DecisionReceipt(
         envelope=envelope,
         decision_id=pick.decision_id,
@@ -79,22 +71,42 @@ def build_receipt(draft: ReceiptDraft, *, envelope: Envelope, decided_at: float)
     if len(pick.descriptor.prompt_block_hashes) > told:
         receipt.descriptor.prompt_block_hashes = pick.descriptor.prompt_block_hashes[:told]
     if isinstance(pick.outcome, Decision):
-        for endpoint in pick.outcome.endpoints:
-            receipt.chosen.add(uid=endpoint.uid, address=endpoint.address)
+        receipt.profile = pick.outcome.profile
+        prefill = pick.outcome.prefill
+        if prefill is not None:
+            receipt.prefill.CopyFrom(_picked_endpoint(prefill.uid, prefill.address))
+        receipt.chosen.extend(
+            [_picked_endpoint(one.uid, one.address) for one in pick.outcome.endpoints]
+        )
     else:
         receipt.rejection.CopyFrom(rejection_for(pick.outcome.refusal))
-    if pick.candidates is not None:
-        _show_candidates(receipt, draft, pick.candidates)
+    if seen is not None and pick.request is not None:
+        request = pick.request
+        one_name = request.lora in ("", request.model)
+        pack_inputs(
+            receipt.inputs,
+            seen,
+            loras,
+            candidate_set=candidate_set,
+            adapters=(request.model,) if one_name else (request.model, request.lora),
+            mean_output_tokens=request.mean_output_tokens,
+            memories=pick.memories,
+        )
+        size = len(seen.candidates)
+        rows: _Rows = _EVERY
+        if size > MAX_TRACED:
+            rows = shown = shown_rows(pick.outcome)
+            receipt.inputs.shown = shown.astype("<u4").tobytes()
         for run in pick.outcome.runs.values():
-            receipt.plugins.extend(_traces(run, len(pick.candidates), draft.shown))
+            _add_traces(receipt, run, size, rows)
     return receipt
 
 
 def shown_rows(outcome: Decision | Refused) -> IntArray:
     """Of more candidates than are shown, those that are: the chosen ones and the first, up to
-    MAX_CANDIDATES; fewer where the first are chosen."""
-    chosen = [row for run in outcome.runs.values() for row in run.picked][:MAX_CANDIDATES]
-    first = MAX_CANDIDATES - len(chosen)
+    MAX_TRACED; fewer where the first are chosen."""
+    chosen = [row for run in outcome.runs.values() for row in run.picked][:MAX_TRACED]
+    first = MAX_TRACED - len(chosen)
     beyond = sorted({row for row in chosen if row >= first})
     return np.concatenate((every_row(first), np.array(beyond, dtype=np.int64)))
 
@@ -106,8 +118,9 @@ def reason_in_words(pick: Pick) -> str:
     decision = pick.outcome
     run = decision.runs[decision.profile]
     primary, left = decision.endpoints[0], len(run.rows)
-    best = float(run.totals[run.best])
-    ties = int(np.count_nonzero(run.totals == best))
+    totals = run.totals.tolist()
+    best = totals[run.best]
+    ties = totals.count(best)
     words = [f"{primary.address} of {left} candidate{'s' * (left != 1)}"]
     if pick.candidates is not None and left < len(pick.candidates):
         words.append(f"({len(pick.candidates) - left} filtered out)")
@@ -121,67 +134,26 @@ def reason_in_words(pick: Pick) -> str:
     return f"{' '.join(words)}; {held}"
 
 
-def _show_candidates(receipt: DecisionReceipt, draft: ReceiptDraft, candidates: Candidates) -> None:
-    outcome, shown = draft.pick.outcome, draft.shown
-    endpoints, totals = candidates.endpoints, np.zeros(len(candidates))
-    if not isinstance(shown, slice):
-        endpoints = tuple(endpoints[row] for row in shown)
-    if isinstance(outcome, Decision):
-        run = outcome.runs[outcome.profile]
-        totals = _spread(run.totals, run.rows, len(candidates))
-    told = np.fmax(draft.columns, 0.0)  # unknown is told as 0
-    ages_ms = np.fmax((candidates.now - draft.columns[READ_AT]) * 1e3, 0.0)
-    told[READ_AT] = np.rint(np.minimum(ages_ms, _UINT32))
-    counts = told.astype(np.int64).tolist()
-    columns = zip(
-        endpoints,
-        counts[READ_AT],
-        counts[WAITING],
-        counts[RUNNING],
-        told[KV].tolist(),
-        counts[REQUESTS],
-        counts[PREFILL_TOKENS],
-        candidates.cached_blocks[shown].astype(np.int64).tolist(),
-        totals[shown].tolist(),
-        strict=True,
-    )
-    for endpoint, age_ms, waiting, running, kv, requests, tokens, cached, total in columns:
-        receipt.candidates.add(
-            uid=endpoint.uid,
-            address=endpoint.address,
-            metrics_age_ms=age_ms,
-            waiting_requests=waiting,
-            running_requests=running,
-            kv_cache_utilization=kv,
-            in_flight_requests=requests,
-            in_flight_tokens=tokens,
-            cached_blocks=cached,
-            total_score=total,
-        )
-
-
-def _traces(run: ProfileRun, size: int, shown: _Rows) -> list[PluginTrace]:
-    traces = [
-        PluginTrace(
+def _add_traces(receipt: DecisionReceipt, run: ProfileRun, size: int, shown: _Rows) -> None:
+    for step in run.filters:
+        receipt.plugins.add(
             profile=run.profile,
             plugin=step.name,
             type=step.type,
             kept=kept_mask(step.rows, size)[shown].tolist(),
         )
-        for step in run.filters
-    ]
-    for step in run.scores:
-        trace = PluginTrace(
+    for scored in run.scores:
+        prediction = scored.prediction
+        receipt.plugins.add(
             profile=run.profile,
-            plugin=step.name,
-            type=step.type,
-            weight=step.weight,
-            scores=_spread(step.scores, run.rows, size)[shown].tolist(),
+            plugin=scored.name,
+            type=scored.type,
+            weight=scored.weight,
+            scores=_spread(scored.scores, run.rows, size)[shown].tolist(),
+            costs_s=()
+            if prediction is None
+            else _spread(prediction.cost_s, run.rows, size)[shown].tolist(),
         )
-        if step.prediction is not None:
-            trace.costs_s.extend(_spread(step.prediction.cost_s, run.rows, size)[shown].tolist())
-        traces.append(trace)
-    return traces
 
 
 def _spread(values: FloatArray, rows: IntArray, size: int) -> FloatArray:
@@ -191,6 +163,11 @@ def _spread(values: FloatArray, rows: IntArray, size: int) -> FloatArray:
     spread = np.zeros(size)
     spread[rows] = values
     return spread
+
+
+@lru_cache(maxsize=4096)
+def _picked_endpoint(uid: str, address: str) -> PickedEndpoint:
+    return PickedEndpoint(uid=uid, address=address)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -6,7 +6,8 @@ Benchmark: tests/load/bench_pick.py.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from pointsman_scheduler.core.arrays import BoolArray, FloatArray
 from pointsman_scheduler.core.candidates import (
     COLUMNS,
     CONTEXT_TOKENS,
+    DRAG,
     KV_TOKENS,
     PREFILL_TOKENS,
     PREFILLING,
@@ -27,6 +29,14 @@ from pointsman_scheduler.core.candidates import (
     Candidates,
     LoraColumns,
 )
+from pointsman_scheduler.core.lease_excess import LeaseExcess
+
+SpeedOf: TypeAlias = Callable[[Endpoint], tuple[float, float]]
+"""v and u of an endpoint, see Candidates.speed and Candidates.drag."""
+
+
+def _as_reference(_: Endpoint) -> tuple[float, float]:
+    return 1.0, 1.0
 
 
 class EndpointTable:
@@ -34,9 +44,16 @@ class EndpointTable:
     that belief, time and again, beyond it."""
 
     def __init__(
-        self, load_of: Callable[[str], EndpointLoad], *, fresh_s: float, half_life_s: float
+        self,
+        load_of: Callable[[str], EndpointLoad],
+        *,
+        fresh_s: float,
+        half_life_s: float,
+        speed_of: SpeedOf = _as_reference,
     ) -> None:
         self._load_of, self._fresh_s, self._half_life_s = load_of, fresh_s, half_life_s
+        self._speed_of = speed_of
+        self.excess = LeaseExcess()
         self._membership = -1
         self._version = -1
         self._rebuild(())
@@ -44,6 +61,11 @@ class EndpointTable:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         return self._endpoints
+
+    def get(self, uid: str) -> Endpoint | None:
+        """The endpoint of a uid; `None`: it is not here."""
+        row = self._row_of.get(uid)
+        return None if row is None else self._endpoints[row]
 
     def refresh(self, record: PoolRecord) -> bool:
         """Take over what changed in the view; returns whether the set of endpoints did, or the
@@ -67,6 +89,21 @@ class EndpointTable:
         row = self._row_of.get(endpoint)
         if row is not None:
             self._write_load(row)
+
+    def speeds(self) -> Iterable[tuple[Endpoint, float]]:
+        """v of each endpoint."""
+        return zip(self._endpoints, self._columns[SPEED].tolist(), strict=True)
+
+    def note_speed(self, endpoint: str) -> None:
+        """The speed of an endpoint, by uid, changed."""
+        row = self._row_of.get(endpoint)
+        if row is not None:
+            self._write_speed(row)
+
+    def note_speeds(self) -> None:
+        """All speeds may have changed."""
+        for row in range(len(self._endpoints)):
+            self._write_speed(row)
 
     def allowed_rows(self, subset: frozenset[str]) -> BoolArray:
         """Where the gateway's subset allows the endpoint."""
@@ -95,9 +132,11 @@ class EndpointTable:
         for row, one in enumerate(endpoints):
             self._row_of.setdefault(one.address, row)
         self._columns: FloatArray = np.zeros((COLUMNS, len(endpoints)))
-        self._columns[SPEED] = 1.0
+        self.excess.keep({one.uid for one in endpoints})
         for row, one in enumerate(endpoints):
+            self._write_speed(row)
             self._write_metrics(row, one.metrics)
+            self._compare(row)
             self._write_load(row)
         self._loras = LoraColumns(endpoints)
         self._sum_up()
@@ -111,6 +150,8 @@ class EndpointTable:
                 continue
             before, after = old.metrics, new.metrics
             self._write_metrics(row, after)
+            if self._compare(row):
+                self._write_load(row)
             caches_changed = caches_changed or _kv_tokens(before) != _kv_tokens(after)
             loras_changed = loras_changed or (
                 after.active_loras != before.active_loras
@@ -137,6 +178,18 @@ class EndpointTable:
             -math.inf if metrics.read_at is None else metrics.read_at,
         )
 
+    def _write_speed(self, row: int) -> None:
+        self._columns[SPEED, row], self._columns[DRAG, row] = self._speed_of(self._endpoints[row])
+
+    def _compare(self, row: int) -> bool:
+        """Hold the leases against what the engine reports; returns whether fewer or more of them
+        count than did."""
+        endpoint = self._endpoints[row]
+        requests = self._load_of(endpoint.uid).requests
+        if endpoint.address != endpoint.uid:
+            requests += self._load_of(endpoint.address).requests
+        return self.excess.note(endpoint.uid, requests, endpoint.metrics)
+
     def _write_load(self, row: int) -> None:
         endpoint, columns = self._endpoints[row], self._columns
         load = self._load_of(endpoint.uid)
@@ -153,6 +206,10 @@ class EndpointTable:
             columns[PREFILLING, row] += more.prefilling
             columns[SERVING, row] += more.serving
             columns[CONTEXT_TOKENS, row] += more.context_tokens
+        if self.excess.any:
+            believed = self.excess.believed(endpoint.uid, columns[REQUESTS, row])
+            if believed < 1.0:
+                columns[REQUESTS : CONTEXT_TOKENS + 1, row] *= believed
 
 
 def _or_unknown(value: float | None) -> float:

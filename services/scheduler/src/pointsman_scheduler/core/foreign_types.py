@@ -54,6 +54,11 @@ OTHER_LAYERS = frozenset(
         "destination-endpoint-served-verifier",
         # scheduler: what the columns hold without being asked
         "inflight-load-producer",
+        "precise-prefix-cache-producer",
+        "burst-prefix-cache-producer",
+        # scheduler: what the profile handlers do by themselves
+        "disagg-headers-handler",
+        "prefill-header-handler",
         PREFIX_PRODUCER,
     }
 )
@@ -63,11 +68,6 @@ DETECTORS = frozenset({"utilization-detector", "concurrency-detector"})
 
 NOT_AVAILABLE = frozenset(
     {
-        "precise-prefix-cache-scorer",
-        "precise-prefix-cache-producer",
-        "header-label-affinity-scorer",
-        "endpoint-attribute-scorer",
-        "endpoint-attribute-filter",
         "topology-affinity-scorer",
         "topology-affinity-filter",
         "mm-embeddings-cache-scorer",
@@ -75,16 +75,7 @@ NOT_AVAILABLE = frozenset(
         "latency-scorer",
         "predicted-latency-producer",
         "slo-headroom-tier-filter",
-        "disagg-profile-handler",
-        "pd-profile-handler",
-        "disagg-headers-handler",
-        "prefill-header-handler",
-        "prefix-based-pd-decider",
-        "always-disagg-pd-decider",
         "always-disagg-multimodal-decider",
-        "data-parallel-profile-handler",
-        "header-profile-handler",
-        "burst-prefix-cache-producer",
         "p2p-source-producer",
         "disaggregatedset-rollout-screener",
     }

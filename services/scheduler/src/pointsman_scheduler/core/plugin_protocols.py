@@ -38,11 +38,32 @@ class Prediction:
     """Of placing the request there, for it and for the others."""
     ttft_s: FloatArray
     """Until its first token."""
+    prefill_s: FloatArray
+    """Of that, for prompt tokens, its own and those ahead, before the endpoint's speed counts."""
+    overhead_s: FloatArray
+    """Of that, for the steps that this takes, before the endpoint's speed counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """What a predictor says of itself."""
+
+    prefill_token_s: float
+    """Seconds to compute a prompt token."""
+    learns: bool
+    """Whether endpoints' speeds are to be learned from the times to first token."""
+    speed_label: str
+    """Label of an endpoint whose time for the same work, relative to the reference, is known."""
+    profile_label: str
+    """Label that tells kinds of endpoints apart, beside their engine."""
 
 
 @runtime_checkable
 class LatencyPredictor(Protocol):
     """A scorer whose score follows from a prediction in seconds, which the receipt then shows."""
+
+    @property
+    def model(self) -> LatencyModel: ...
 
     def predict(self, request: SchedulingRequest, candidates: Candidates) -> Prediction: ...
 
@@ -79,12 +100,37 @@ class ResponseEditor(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A plugin whose part in a decision depends on earlier picks. The receipt tells what of them
+    counted, so that the decision can be made again."""
+
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes:
+        """What is remembered that may count for this request, in a form of its own; empty: nothing.
+        `candidates` are those before any filter."""
+        ...
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None:
+        """Remember this and nothing else. Raises ValueError when it is no such memory."""
+        ...
+
+
 class Chosen(Protocol):
     """What a profile handler sees of a profile that has run."""
 
     @property
     def chosen(self) -> Sequence[Endpoint]:
         """Best first; never empty."""
+        ...
+
+    @property
+    def cached_blocks(self) -> int:
+        """Leading blocks of the prompt that the first likely holds."""
+        ...
+
+    @property
+    def predicted_ttft_s(self) -> float:
+        """Until a first token from there; 0: not predicted."""
         ...
 
 
@@ -94,6 +140,10 @@ class Conclusion:
     """The profile whose endpoints serve the request."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """To be set on the request."""
+    prefill: str = ""
+    """The profile whose first endpoint computes the prompt, where that is another."""
+    port: int = 0
+    """In place of the endpoints' own in the addresses; 0: as they are."""
 
 
 @runtime_checkable
@@ -119,4 +169,27 @@ class ProfileHandler(Protocol):
         ...
 
 
-Plugin: TypeAlias = Filter | Scorer | Picker | ProfileHandler
+@runtime_checkable
+class Decider(Protocol):
+    """Says whether a stage of inference is to run on an endpoint of its own."""
+
+    def wants(self, request: SchedulingRequest, decode: Chosen) -> bool:
+        """Before the stage's profile runs. `decode` is where the answer will be made."""
+        ...
+
+    def confirms(self, request: SchedulingRequest, decode: Chosen, stage: Chosen) -> bool:
+        """Once it has run."""
+        ...
+
+
+@runtime_checkable
+class Referring(Protocol):
+    """A plugin that names others in its parameters."""
+
+    def bind(self, plugins: Mapping[str, object]) -> None:
+        """Take those it names from all of the document. Raises ValueError when they are not there,
+        or are of another kind."""
+        ...
+
+
+Plugin: TypeAlias = Filter | Scorer | Picker | ProfileHandler | Decider

@@ -1,5 +1,6 @@
 """One pool as the scheduler keeps it: its endpoints as columns, its prefix index, its policy."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,14 @@ from pointsman_common.pool_view import PoolRecord
 from pointsman_scheduler.core.arrays import IntArray
 from pointsman_scheduler.core.candidates import Candidates
 from pointsman_scheduler.core.config import Catalogue, SchedulingConfig, compile_config
+from pointsman_scheduler.core.endpoint_speed import EndpointSpeeds, ExpectedTtft
 from pointsman_scheduler.core.endpoint_table import EndpointTable
+from pointsman_scheduler.core.plugin_protocols import LatencyModel
 from pointsman_scheduler.core.prefix_index import PrefixIndex
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest, request_of
+
+_PREFILL_TOKEN_S = 45e-6
+"""Of an 8B model on one H100, where no plugin says better."""
 
 
 class PoolScheduling:
@@ -31,8 +37,9 @@ class PoolScheduling:
     ) -> None:
         self._leases, self._catalogue, self._fallback = leases, catalogue, fallback
         self._fresh_s, self._half_life_s, self._max_blocks = fresh_s, half_life_s, max_blocks
-        self.table = EndpointTable(leases.load, fresh_s=fresh_s, half_life_s=half_life_s)
         self.config: SchedulingConfig = compile_config(fallback, catalogue)
+        self.speeds = EndpointSpeeds()
+        self.table = self._new_table()
         self.index = self._new_index()
         self._published = ""
         self._slots: IntArray = np.zeros(0, dtype=np.int64)
@@ -54,6 +61,7 @@ class PoolScheduling:
         if self.config.prefix.lru_capacity_per_server != before:
             self.index = self._new_index()
         self._stale_slots = True
+        self.table.note_speeds()
 
     def refresh(self, record: PoolRecord) -> None:
         """Take over what changed in the view since the last call."""
@@ -86,9 +94,7 @@ class PoolScheduling:
         if given is None:
             table, slots = self.table, self._slots
         else:
-            table = EndpointTable(
-                self._leases.load, fresh_s=self._fresh_s, half_life_s=self._half_life_s
-            )
+            table = self._new_table()
             table.replace(given)
             slots = self._slots_of(given)
         # Slot -1 is of who is not in the index; what it reads is put to 0.
@@ -100,12 +106,51 @@ class PoolScheduling:
             candidates = candidates.select(table.allowed_rows(subset))
         return candidates
 
+    def learn_first_token(self, uid: str, expected: ExpectedTtft, ttft_s: float) -> None:
+        """A first token came from an endpoint after `ttft_s`."""
+        latency, endpoint = self.config.latency, self.table.get(uid)
+        if latency is None or not latency.learns or endpoint is None:
+            return
+        if self.speeds.learn(uid, self._kind(endpoint, latency), expected, ttft_s):
+            self.table.note_speed(uid)
+
+    def prefill_s(self, uid: str, tokens: int) -> float:
+        """Seconds that an endpoint takes for so many uncached prompt tokens."""
+        latency, endpoint = self.config.latency, self.table.get(uid)
+        if latency is None or endpoint is None:
+            return _PREFILL_TOKEN_S * tokens
+        return self._speed_of(endpoint)[0] * latency.prefill_token_s * tokens
+
+    def _speed_of(self, endpoint: Endpoint) -> tuple[float, float]:
+        latency = self.config.latency
+        if latency is None:
+            return 1.0, 1.0
+        told = _positive(endpoint.labels.get(latency.speed_label, ""))
+        if told is not None:
+            return told, told
+        if not latency.learns:
+            return 1.0, 1.0
+        return self.speeds.of(endpoint.uid, self._kind(endpoint, latency))
+
+    @staticmethod
+    def _kind(endpoint: Endpoint, latency: LatencyModel) -> str:
+        return f"{endpoint.engine}/{endpoint.labels.get(latency.profile_label, '')}"
+
+    def _new_table(self) -> EndpointTable:
+        return EndpointTable(
+            self._leases.load,
+            fresh_s=self._fresh_s,
+            half_life_s=self._half_life_s,
+            speed_of=self._speed_of,
+        )
+
     def _follow(self, record: PoolRecord) -> None:
         self.index.follow(
             record.endpoints.values(),
             record.config.prefix_block_tokens,
             tuned=self.config.prefix.auto_tune,
         )
+        self.speeds.keep(set(record.endpoints))
         self._slots = self._slots_of(self.table.endpoints)
         self._stale_slots = False
 
@@ -118,3 +163,12 @@ class PoolScheduling:
             max_blocks=self._max_blocks,
             default_capacity=self.config.prefix.lru_capacity_per_server,
         )
+
+
+def _positive(text: str) -> float | None:
+    """A number above 0; `None`: it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None

@@ -1,25 +1,30 @@
 """Which endpoint likely holds which prefix.
 
-Each block of a prompt is known by a chained hash, which stands for the block and all before it. An
-endpoint holds the blocks of the prompts that were sent to it, the least recently used going first
-beyond the size of its cache. Kept twice: per endpoint in order of use, and per hash as a bit mask
-of the endpoints that hold it, so that one walk over a prompt's hashes matches all endpoints.
+Each block of a prompt is known by a chained hash, which stands for the block and all before it, and
+which the router seeds by model and adapter. An endpoint holds the blocks of the prompts that were
+sent to it, the least recently used going first beyond the size of its cache. Kept twice: per
+endpoint in order of use, and per hash as a bit mask of the endpoints that hold it, so that one walk
+over a prompt's hashes matches all endpoints.
 
-Approximate: filled from picks. What an engine really stored or dropped is not seen.
+Filled from picks, and corrected by what an engine tells of its cache, where it does.
 Benchmark: tests/load/bench_pick.py.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pointsman_common.endpoint import Endpoint
 from pointsman_scheduler.core.arrays import FloatArray
+from pointsman_scheduler.core.recent_blocks import RecentBlocks
 
 _FEW_BITS = 8
 """Up to so many endpoints are read from a mask bit by bit, which is then faster than unpacking."""
+
+_FEW_RUNS = 16
+"""Stretches of a prompt held by the same endpoints that are looked for at the speed of C, each by a
+pass over the rest of the prompt; a prompt of more is walked."""
 
 _ENTRY_BYTES = 250
 """Memory that an entry takes while its mask is short."""
@@ -31,8 +36,7 @@ class _Holder:
     epoch: int
     capacity: int
     """Blocks."""
-    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
-    """Hashes, least recently used first."""
+    blocks: RecentBlocks = field(default_factory=RecentBlocks)
 
 
 class PrefixIndex:
@@ -65,6 +69,15 @@ class PrefixIndex:
         holder = self._holders.get(uid)
         return None if holder is None else holder.slot
 
+    def held(self, uid: str) -> int:
+        """Entries of one endpoint."""
+        holder = self._holders.get(uid)
+        return 0 if holder is None else len(holder.blocks)
+
+    def epochs(self) -> dict[str, int]:
+        """The epoch by uid of each endpoint that is known."""
+        return {uid: holder.epoch for uid, holder in self._holders.items()}
+
     def follow(self, endpoints: Iterable[Endpoint], block_tokens: int, *, tuned: bool) -> None:
         """Know exactly these endpoints from now on.
 
@@ -85,10 +98,10 @@ class PrefixIndex:
             holder.capacity = capacity or self._default_capacity
             if endpoint.epoch != holder.epoch:
                 holder.epoch = endpoint.epoch
-                self._trim(holder, 0)
+                self._drop(holder, holder.blocks.clear())
         for uid in self._holders.keys() - known:
             holder = self._holders.pop(uid)
-            self._trim(holder, 0)
+            self._drop(holder, holder.blocks.clear())
             self._free_slots.append(holder.slot)
         mask_bytes = self._slots * 4 // 30  # Python's integers keep 30 bits in 4 bytes
         self._most = max(1, self._max_blocks * _ENTRY_BYTES // (_ENTRY_BYTES + mask_bytes))
@@ -98,67 +111,123 @@ class PrefixIndex:
     def insert(self, uid: str, hashes: Sequence[int]) -> None:
         """A prompt of these blocks, or the tail of one, was sent to the endpoint."""
         holder = self._holders.get(uid)
-        if holder is None:
+        if holder is None or not hashes:
             return
-        blocks, masks, bit = holder.blocks, self._masks, 1 << holder.slot
         room = self._room(holder)
         # Of a chain longer than the cache only the head can be there.
-        head = hashes if len(hashes) <= room else hashes[:room]
-        for block in head:
-            if block not in blocks:
-                blocks[block] = None
-                masks[block] = masks.get(block, 0) | bit
-                self._size += 1
-        # The head is touched last, so that a chain loses its tail first: a tail without its head
-        # is of no use.
-        _exhaust(map(blocks.move_to_end, reversed(head)))
-        self._trim(holder, room)
+        new = holder.blocks.touch(hashes if len(hashes) <= room else hashes[:room])
+        if new:
+            self._add(holder, new)
+            self._trim(holder, room)
+
+    def insert_older(self, uid: str, hashes: Sequence[int]) -> bool:
+        """A prompt of these blocks was sent to the endpoint before all that is known of it.
+
+        Returns whether there is room for more.
+        """
+        holder = self._holders.get(uid)
+        if holder is None:
+            return False
+        free = min(self._room(holder) - len(holder.blocks), self._most - self._size)
+        if free > 0:
+            self._add(holder, holder.blocks.add_older(hashes[:free]))
+        return free > len(hashes)
+
+    def remove(self, uid: str, hashes: Iterable[int]) -> None:
+        """The endpoint does not hold these blocks any more."""
+        holder = self._holders.get(uid)
+        if holder is not None:
+            self._drop(holder, holder.blocks.discard(hashes))
+
+    def clear(self, uid: str) -> None:
+        """The endpoint holds nothing any more."""
+        holder = self._holders.get(uid)
+        if holder is not None:
+            self._drop(holder, holder.blocks.clear())
+
+    def prompts(
+        self, uid: str, *, older_than: int | None = None
+    ) -> Iterator[tuple[int, Sequence[int]]]:
+        """What the endpoint holds, last used first: see `RecentBlocks.prompts`."""
+        holder = self._holders.get(uid)
+        return iter(()) if holder is None else holder.blocks.prompts(older_than=older_than)
 
     def match(self, hashes: Sequence[int]) -> FloatArray:
         """Leading blocks that each endpoint holds, by slot."""
         counts = np.zeros(self._slots)
-        before = self._masks.get(hashes[0]) if hashes else None
-        if not before:
-            return counts
-        holding = before
-        for matched, mask in enumerate(map(self._masks.get, hashes)):
-            if mask == before:  # as along most of a chain: nobody drops out here
-                continue
-            before = mask
-            still = holding & (mask or 0)
+        masks = list(map(self._masks.get, hashes))
+        length, start = len(masks), 0
+        holding = masks[0] if masks else None
+        # Along a chain the endpoints that hold a block become fewer and fewer, and blocks that came
+        # together share one mask. So the end of a stretch is found by counting its mask.
+        for _ in range(_FEW_RUNS):
+            if not holding:
+                return counts
+            mask = masks[start]
+            rest = masks[start:] if start else masks
+            run = rest.count(mask)
+            if run < len(rest) and rest[:run].count(mask) != run:
+                break  # not in one piece: of some chain a part in the middle was forgotten
+            start += run
+            still = holding & (masks[start] or 0) if start < length else 0
+            if still != holding:
+                _note(counts, holding ^ still, start)
+                holding = still
+        self._walk(masks, start, holding, counts)
+        return counts
+
+    def _walk(
+        self, masks: list[int | None], start: int, holding: int | None, counts: FloatArray
+    ) -> None:
+        """Match block by block from `start` on, where `holding` hold all before it."""
+        for matched in range(start, len(masks)):
+            if not holding:
+                return
+            still = holding & (masks[matched] or 0)
             if still != holding:
                 _note(counts, holding ^ still, matched)
                 holding = still
-            if not holding:
-                return counts
         if holding:
-            _note(counts, holding, len(hashes))
-        return counts
+            _note(counts, holding, len(masks))
 
     def _room(self, holder: _Holder) -> int:
         return min(holder.capacity, max(1, self._most // len(self._holders)))
 
     def _trim(self, holder: _Holder, room: int) -> None:
-        blocks, masks, bit = holder.blocks, self._masks, 1 << holder.slot
-        while len(blocks) > room or (blocks and self._size > self._most):
-            block, _ = blocks.popitem(last=False)
-            left = masks[block] ^ bit
-            if left:
-                masks[block] = left
+        excess = max(len(holder.blocks) - room, self._size - self._most)
+        if excess > 0:
+            self._drop(holder, holder.blocks.pop_oldest(excess))
+
+    def _add(self, holder: _Holder, blocks: list[int]) -> None:
+        """Note that the endpoint holds these now, which it did not. Neighbours share a mask."""
+        masks, bit = self._masks, 1 << holder.slot
+        before, after = None, bit
+        for block in blocks:
+            mask = masks.get(block)
+            if mask is not before:
+                before, after = mask, (mask or 0) | bit
+            masks[block] = after
+        self._size += len(blocks)
+
+    def _drop(self, holder: _Holder, blocks: list[int]) -> None:
+        """Note that the endpoint does not hold these any more, which it did."""
+        masks, bit = self._masks, 1 << holder.slot
+        before, after = bit, 0
+        for block in blocks:
+            mask = masks[block]
+            if mask is not before:
+                before, after = mask, mask ^ bit
+            if after:
+                masks[block] = after
             else:
                 del masks[block]
-            self._size -= 1
+        self._size -= len(blocks)
 
     def _take_slot(self) -> int:
         if self._free_slots:
             return self._free_slots.pop()
         self._slots += 1
         return self._slots - 1
-
-
-def _exhaust(calls: Iterable[object]) -> None:
-    """Make the calls at the speed of C."""
-    deque(calls, maxlen=0)
 
 
 def _note(counts: FloatArray, mask: int, matched: int) -> None:

@@ -1,13 +1,18 @@
 """Runs the profiles that the handler asks for, and says what came of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from pointsman_common.endpoint import Endpoint
 from pointsman_scheduler.core.candidates import Candidates
 from pointsman_scheduler.core.decision_random import DecisionRandom
-from pointsman_scheduler.core.plugin_protocols import PickObserver, ProfileHandler, ResponseEditor
+from pointsman_scheduler.core.plugin_protocols import (
+    PickObserver,
+    ProfileHandler,
+    Remembering,
+    ResponseEditor,
+)
 from pointsman_scheduler.core.scheduling_profile import Placed, ProfileRun, SchedulingProfile
 from pointsman_scheduler.core.scheduling_request import SchedulingRequest
 
@@ -28,6 +33,10 @@ class Refusal(Enum):
     """The profile handler found no endpoint in what the profiles gave."""
 
 
+_NOBODY: Mapping[str, Remembering] = {}
+_NOTHING: Mapping[str, bytes] = {}
+
+
 @dataclass(slots=True)
 class Decision:
     """Where the request goes."""
@@ -44,6 +53,10 @@ class Decision:
     """To be set on the answer."""
     runs: Mapping[str, ProfileRun]
     """By profile, in the order in which they ran."""
+    prefill: Endpoint | None = None
+    """That computes the prompt; `None`: the primary."""
+    prefill_profile: str = ""
+    """Of that endpoint; empty: there is none."""
 
 
 @dataclass(slots=True)
@@ -61,14 +74,36 @@ class Scheduler:
         handler: Placed[ProfileHandler],
         observers: Sequence[PickObserver] = (),
         editors: Sequence[ResponseEditor] = (),
+        remembering: Mapping[str, Remembering] = _NOBODY,
     ) -> None:
         self.profiles, self.handler = profiles, handler
+        self.remembering = remembering
         self._observers, self._editors = observers, editors
         self._names = tuple(profiles)
         self._rng = DecisionRandom()
 
-    def schedule(self, request: SchedulingRequest, candidates: Candidates) -> Decision | Refused:
+    def memories(self, request: SchedulingRequest, candidates: Candidates) -> Mapping[str, bytes]:
+        """What the plugins remember that may count in the decision to come, by their names."""
+        if not self.remembering:
+            return _NOTHING
+        told = {
+            name: plugin.memory_of(request, candidates) for name, plugin in self.remembering.items()
+        }
+        return {name: memory for name, memory in told.items() if memory}
+
+    def tell_picked(
+        self, request: SchedulingRequest, candidates: Candidates, endpoint: Endpoint
+    ) -> None:
+        """Tell the plugins that want to know where a request went."""
+        for observer in self._observers:
+            observer.picked(request, candidates, endpoint)
+
+    def schedule(
+        self, request: SchedulingRequest, candidates: Candidates, *, tell: bool = True
+    ) -> Decision | Refused:
         """Decide among the candidates, of which there is at least one.
+
+        `tell`: the request will go there, and the plugins that want to know are told.
 
         Raises:
             ValueError: a plugin broke its promise.
@@ -92,15 +127,23 @@ class Scheduler:
             return Refused(Refusal.FILTERED if emptied else Refusal.NO_TARGET, runs)
         primary = runs[conclusion.primary]
         endpoint, response_headers = primary.chosen[0], dict[str, str]()
-        for observer in self._observers:
-            observer.picked(request, candidates, endpoint)
+        if tell:
+            self.tell_picked(request, candidates, endpoint)
         for editor in self._editors:
             response_headers.update(editor.response_headers(request, endpoint))
         return Decision(
             profile=conclusion.primary,
-            endpoints=primary.chosen,
+            endpoints=_at_port(primary.chosen, conclusion.port),
             row=primary.picked[0],
             headers=conclusion.headers,
             response_headers=response_headers,
             runs=runs,
+            prefill=runs[conclusion.prefill].chosen[0] if conclusion.prefill else None,
+            prefill_profile=conclusion.prefill,
         )
+
+
+def _at_port(endpoints: Sequence[Endpoint], port: int) -> Sequence[Endpoint]:
+    if not port:
+        return endpoints
+    return [replace(one, address=f"{one.address.rpartition(':')[0]}:{port}") for one in endpoints]

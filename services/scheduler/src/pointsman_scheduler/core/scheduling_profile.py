@@ -72,6 +72,16 @@ class ProfileRun:
     best: int = 0
     """Where the first of them stands in `rows` and `totals`."""
     chosen: Sequence[Endpoint] = ()
+    cached_blocks: int = 0
+    """Of the first of them."""
+
+    @property
+    def predicted_ttft_s(self) -> float:
+        """Of the first of them; 0: not predicted."""
+        for step in self.scores:
+            if step.prediction is not None:
+                return float(step.prediction.ttft_s[self.best])
+        return 0.0
 
 
 class SchedulingProfile:
@@ -114,6 +124,7 @@ class SchedulingProfile:
         run.chosen = [candidates.endpoints[row] for row in picked]
         run.picked = [int(run.rows[row]) for row in picked]
         run.best = picked[0]
+        run.cached_blocks = int(candidates.cached_blocks[run.best])
         return run
 
 

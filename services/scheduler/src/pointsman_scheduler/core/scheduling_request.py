@@ -32,6 +32,8 @@ class SchedulingRequest(msgspec.Struct, frozen=True, gc=False):
     """By lower-case name; those that plugins read."""
     cached_only: bool
     """To be refused unless an endpoint holds part of the prompt."""
+    ttft_slo_s: float | None
+    """Time to first token that the client asks for."""
     seed: int
     """Of this decision. Whatever is random in it follows from the seed."""
 
@@ -67,6 +69,7 @@ def request_of(
         mean_output_tokens=mean_output_tokens,
         headers=descriptor.headers,
         cached_only=descriptor.cached_only,
+        ttft_slo_s=descriptor.ttft_slo_ms / 1e3 if descriptor.HasField("ttft_slo_ms") else None,
         seed=seed,
     )
 

@@ -9,6 +9,9 @@ from pointsman_common.plugin_catalogue import NoParameters, PluginType
 from pointsman_scheduler.core.config import Catalogue
 from pointsman_scheduler.core.plugin_protocols import Plugin
 from pointsman_scheduler.plugins.filters import (
+    endpoint_attribute as endpoint_attribute_filter,
+)
+from pointsman_scheduler.plugins.filters import (
     header_based_testing,
     label_selector,
     prefix_cache_affinity,
@@ -18,10 +21,17 @@ from pointsman_scheduler.plugins.filters import (
     utilization,
 )
 from pointsman_scheduler.plugins.pickers import max_score, random, weighted_random
-from pointsman_scheduler.plugins.profile_handlers import single_profile
+from pointsman_scheduler.plugins.profile_handlers import (
+    by_header,
+    data_parallel,
+    prefill_decode,
+    single_profile,
+)
 from pointsman_scheduler.plugins.scorers import (
     active_request,
     context_length_aware,
+    endpoint_attribute,
+    header_label_affinity,
     kv_cache_utilization,
     load_aware,
     lora_affinity,
@@ -69,10 +79,22 @@ PLUGINS: Catalogue = {
     "context-length-aware": _with(
         context_length_aware.Parameters, context_length_aware.ContextLengthAware
     ),
+    "precise-prefix-cache-scorer": _with(
+        prefix_cache_scorer.PreciseParameters, prefix_cache_scorer.precise_scorer
+    ),
+    "header-label-affinity-scorer": _with(
+        header_label_affinity.Parameters, header_label_affinity.HeaderLabelAffinityScorer
+    ),
     "session-affinity-scorer": _with(
         SessionParameters, session_affinity_scorer.SessionAffinityScorer
     ),
+    "endpoint-attribute-scorer": _with(
+        endpoint_attribute.Parameters, endpoint_attribute.EndpointAttributeScorer
+    ),
     # filters
+    "endpoint-attribute-filter": _with(
+        endpoint_attribute_filter.Parameters, endpoint_attribute_filter.EndpointAttributeFilter
+    ),
     "label-selector-filter": _with(
         label_selector.LabelSelector, label_selector.LabelSelectorFilter
     ),
@@ -99,4 +121,20 @@ PLUGINS: Catalogue = {
     "weighted-random-picker": _with(max_score.Parameters, weighted_random.WeightedRandomPicker),
     # profile handlers
     "single-profile-handler": _plain(single_profile.SingleProfileHandler),
+    "disagg-profile-handler": _with(
+        prefill_decode.Parameters, prefill_decode.DisaggregationHandler
+    ),
+    "pd-profile-handler": _with(prefill_decode.OlderParameters, prefill_decode.older_handler),
+    "data-parallel-profile-handler": _with(
+        data_parallel.Parameters, data_parallel.DataParallelHandler
+    ),
+    "header-profile-handler": _with(by_header.Parameters, by_header.HeaderProfileHandler),
+    # deciders of disaggregation
+    "prefix-based-pd-decider": _with(
+        prefill_decode.UncachedParameters, prefill_decode.UncachedDecider
+    ),
+    "always-disagg-pd-decider": _plain(prefill_decode.AlwaysDecider),
+    "predicted-latency-pd-decider": _with(
+        prefill_decode.TransferParameters, prefill_decode.PredictedLatencyDecider
+    ),
 }

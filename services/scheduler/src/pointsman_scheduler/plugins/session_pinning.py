@@ -56,6 +56,10 @@ class Pinning(Protocol):
         self, request: SchedulingRequest, endpoint: Endpoint
     ) -> Mapping[str, str]: ...
 
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes: ...
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None: ...
+
 
 class EncodedEndpointPinning:
     """The client brings the endpoint's name back, in base64, as the last answer told it."""
@@ -82,6 +86,13 @@ class EncodedEndpointPinning:
     def response_headers(self, request: SchedulingRequest, endpoint: Endpoint) -> Mapping[str, str]:
         del request
         return {self._header: b64encode(endpoint.name.encode()).decode()}
+
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes:
+        del request, candidates
+        return b""
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None:
+        """Nothing is remembered here."""
 
 
 class SessionIdPinning:
@@ -122,6 +133,16 @@ class SessionIdPinning:
         del request, endpoint
         return {}
 
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes:
+        """Uid of the endpoint that the session is bound to."""
+        uid, used_at = self._bound.get(self._session(request), ("", 0.0))
+        return b"" if candidates.now - used_at > self._ttl_s else uid.encode()
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None:
+        self._bound.clear()
+        if memory:
+            self._bound[self._session(request)] = memory.decode(), candidates.now
+
     def _session(self, request: SchedulingRequest) -> str:
         given = (request.headers.get(header, "") for header in self._headers)
         return next(filter(None, given), "")
@@ -148,3 +169,9 @@ class SessionAffinity:
 
     def response_headers(self, request: SchedulingRequest, endpoint: Endpoint) -> Mapping[str, str]:
         return self._pinning.response_headers(request, endpoint)
+
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes:
+        return self._pinning.memory_of(request, candidates)
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None:
+        self._pinning.recall(memory, request, candidates)

@@ -54,11 +54,12 @@ def by_hand(case: Case) -> tuple[float, float]:
     d = b * B + c * C
     S = p * n + q * n * (h + n / 2)  # noqa: N806
     W = p * P + (1 + (P + n) / max(BUDGET - B, 64)) * (o + d)  # noqa: N806
-    X = 0.1 * (B + 2 * Q) * S  # noqa: N806
+    X = (0.02 * B + 1.0 * Q) * S  # noqa: N806
     D = 0.1 * case.out * (d + B * (c * L + b))  # noqa: N806
     step = o + max(w, p * B) + d
     lack = max(0.0, (kv * K + P + L - K) / (kv * K + 1), (B + Q + 1 - N) / N)
-    return W + S + X + D + 0.3 * case.out * step * lack, W + S
+    Z = 5.0 * max(0.0, p * P - 1.2 * p * P - 0.5)  # noqa: N806  (alone it is the mean)
+    return W + S + X + Z + D + 0.3 * case.out * step * lack, W + S
 
 
 def loaded(prefilling: int, serving: int, *, tokens: int, prompt: int) -> LeaseTable:
@@ -154,9 +155,12 @@ def test_few_candidates_cost_to_the_last_bit_what_they_cost_among_many(
                     leases.serve(lease_id)
     cached = [blocks for _, _, blocks, _ in some]
     request = a_request(prompt_tokens=length, mean_output_tokens=mean)
-    few = SCORER.predict(request, candidates_of(endpoints, cached=cached, leases=leases))
+    request = replace(request, ttft_slo_s=0.5)
+    # How crowded an endpoint is depends on the others.
+    scorer = PredictedLatencyCostScorer(Parameters(crowding_weight=0.0))
+    few = scorer.predict(request, candidates_of(endpoints, cached=cached, leases=leases))
     idle = [an_endpoint(number, kv=0.5) for number in range(len(some), FEW + 1)]
-    many = SCORER.predict(
+    many = scorer.predict(
         request,
         candidates_of(endpoints + idle, cached=cached + [0] * len(idle), leases=leases),
     )

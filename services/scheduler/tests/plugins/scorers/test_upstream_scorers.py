@@ -183,6 +183,16 @@ METRICS = st.lists(
 )
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "header-label-affinity-scorer": {"headerName": "x-zone", "labelKey": "zone"},
+    "endpoint-attribute-scorer": {
+        "attributeKey": "gpu",
+        "algorithm": {"type": "linear_lower_is_better"},
+    },
+}
+"""Parameters without a default."""
+
+
 @pytest.mark.parametrize(
     "kind",
     sorted(kind for kind in PLUGINS if kind.endswith("-scorer") or kind == "context-length-aware"),
@@ -202,7 +212,7 @@ def test_every_score_is_between_0_and_1(
     ]
     got = np.array(
         scored(
-            scorer(kind),
+            scorer(kind, **NEEDED.get(kind, {})),
             endpoints,
             leases=leased(*(count for *_, count in states), tokens=37),
             cached=[cached] + [0] * (len(endpoints) - 1),

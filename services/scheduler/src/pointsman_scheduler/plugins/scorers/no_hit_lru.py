@@ -44,6 +44,23 @@ class NoHitLruScorer:
         score[order] = 1.0 - np.arange(count) / (count - 1)
         return score
 
+    def memory_of(self, request: SchedulingRequest, candidates: Candidates) -> bytes:
+        """The candidates' ranks by last use, 0 for never, in 32 bits each."""
+        del request
+        if not self._used or candidates.cached_blocks.any():
+            return b""
+        age = {uid: rank for rank, uid in enumerate(self._used, start=1)}
+        ranks = [age.get(one.uid, 0) for one in candidates.endpoints]
+        return np.array(ranks, dtype="<u4").tobytes()
+
+    def recall(self, memory: bytes, request: SchedulingRequest, candidates: Candidates) -> None:
+        del request
+        ranks = np.frombuffer(memory, dtype="<u4")
+        if memory and len(ranks) != len(candidates):
+            raise ValueError(f"{len(ranks)} ranks of {len(candidates)} candidates")
+        order = [row for row in np.argsort(ranks, kind="stable") if ranks[row]]
+        self._used = OrderedDict((candidates.endpoints[row].uid, None) for row in order)
+
     def picked(
         self, request: SchedulingRequest, candidates: Candidates, endpoint: Endpoint
     ) -> None:

@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -15,6 +15,17 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     """w: how much the length of the match counts, against its share of the prompt."""
     match_length_scale_tokens: Annotated[int, msgspec.Meta(gt=0)] = 8192
     """Length from which a match counts wholly."""
+
+
+class PreciseParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Of `precise-prefix-cache-scorer`: accepted and without effect. The pool's one index follows
+    the engines' KV events wherever they come, and picks where they do not."""
+
+    token_processor_config: dict[str, Any] = {}
+    indexer_config: dict[str, Any] = {}
+    kv_events_config: dict[str, Any] = {}
+    speculative_indexing: bool = True
+    speculative_ttl: str = "2s"
 
 
 class PrefixCacheAffinityScorer:
@@ -38,3 +49,9 @@ class PrefixCacheAffinityScorer:
         tokens = candidates.cached_blocks * request.block_tokens
         length = np.minimum(1.0, tokens / self._scale_tokens)
         return (1.0 - self._weight) * share + self._weight * length**2
+
+
+def precise_scorer(parameters: PreciseParameters) -> PrefixCacheAffinityScorer:
+    """A `precise-prefix-cache-scorer`."""
+    del parameters
+    return PrefixCacheAffinityScorer(Parameters())
