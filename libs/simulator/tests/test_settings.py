@@ -55,3 +55,14 @@ def test_a_bad_value_ends_the_start_with_the_option_and_the_reason(
         parse_arguments(arguments.split())
     assert ended.value.code == 2
     assert reason in capsys.readouterr().err
+
+
+def test_ports_of_kv_events_are_one_an_engine() -> None:
+    given = parse_arguments(["--ports", "1,2", "--kv-events-ports", "3,4"])
+    assert (given.kv_events_ports, given.kv_replay_ports) == ((3, 4), ())
+    for arguments in (
+        ["--ports", "1,2", "--kv-events-ports", "3"],
+        ["--port", "1", "--kv-events-ports", "3", "--kv-replay-ports", "4,5"],
+    ):
+        with pytest.raises(SystemExit):
+            parse_arguments(arguments)

@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import sys
+from itertools import zip_longest
 
 import uvloop
+import zmq
 
 from pointsman_simulator.adapters.model_server import ModelServer
 from pointsman_simulator.settings import SimulatorSettings, parse_arguments
@@ -15,7 +17,7 @@ def main() -> None:
     settings = parse_arguments()
     try:
         uvloop.run(run(settings))
-    except OSError as error:
+    except (OSError, zmq.ZMQError) as error:
         sys.exit(f"cannot listen on {settings.host}: {error}")
 
 
@@ -25,7 +27,12 @@ async def run(settings: SimulatorSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    servers = [ModelServer(settings, port) for port in settings.ports]
+    servers = [
+        ModelServer(settings, port, kv_events_port=events or 0, kv_replay_port=replay or 0)
+        for port, events, replay in zip_longest(
+            settings.ports, settings.kv_events_ports, settings.kv_replay_ports
+        )
+    ]
     try:
         addresses = [await server.start() for server in servers]
         names = ", ".join((settings.model, *settings.loras))

@@ -26,6 +26,12 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     seed: int = 0
     """Draws the answers: their words, and their lengths where the client sets none."""
 
+    kv_events_ports: tuple[int, ...] = ()
+    """Where each engine publishes its KV events over ZeroMQ; empty: nowhere."""
+
+    kv_replay_ports: tuple[int, ...] = ()
+    """Where each repeats them; empty: nowhere."""
+
     endpoint_header: bool = True
     """Whether responses carry `x-simulator-endpoint`, the address that served."""
 
@@ -53,12 +59,26 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> SimulatorSettings
     parser.add_argument(
         "--time-factor", type=_factor, default=default.time_factor, help="2 is half as fast"
     )
+    parser.add_argument(
+        "--kv-events-ports",
+        type=_ports,
+        default=(),
+        help="of ZeroMQ, one an engine",
+    )
+    parser.add_argument(
+        "--kv-replay-ports", type=_ports, default=(), help="where they are repeated, one an engine"
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument(
         "--endpoint-header", action=argparse.BooleanOptionalAction, default=default.endpoint_header
     )
     options = parser.parse_args(arguments)
 
+    engines = options.ports or (options.port,)
+    if options.kv_events_ports and len(options.kv_events_ports) != len(engines):
+        parser.error("argument --kv-events-ports: there must be one for each engine")
+    if options.kv_replay_ports and len(options.kv_replay_ports) != len(options.kv_events_ports):
+        parser.error("argument --kv-replay-ports: there must be one for each of --kv-events-ports")
     loras = tuple(options.lora)
     if len({options.model, *loras}) != len(loras) + 1:
         parser.error("argument --lora: names of the model and its adapters must differ")
@@ -75,7 +95,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> SimulatorSettings
         parser.error("argument --kv-tokens: less than one block")
     return SimulatorSettings(
         host=options.host,
-        ports=options.ports or (options.port,),
+        ports=engines,
+        kv_events_ports=options.kv_events_ports,
+        kv_replay_ports=options.kv_replay_ports,
         model=options.model,
         loras=loras,
         profile=profile,

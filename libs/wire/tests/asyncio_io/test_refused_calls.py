@@ -1,7 +1,8 @@
 """Bidirectional calls that servers refuse, connections that are left, and dials that fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -51,24 +52,21 @@ class Script:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         writer.write(GREETING)
-        try:
-            await reader.readexactly(len(PREFACE))
-            messages = MessageReader(8 << 20)
-            while True:
-                length_and_type, flags, stream_id = unpack_header(
-                    await reader.readexactly(HEADER_BYTES)
-                )
-                payload = await reader.readexactly(length_and_type >> 8)
-                kind = length_and_type & 0xFF
-                if kind == HEADERS:
-                    messages, said = MessageReader(8 << 20), list[bytes]()
-                elif kind == DATA:
-                    said += messages.feed(payload)
-                    if flags & END_STREAM:
-                        self.heard = said
-                        writer.write(self.answer(stream_id))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        await reader.readexactly(len(PREFACE))
+        messages, said = MessageReader(8 << 20), list[bytes]()
+        while True:
+            length_and_type, flags, stream_id = unpack_header(
+                await reader.readexactly(HEADER_BYTES)
+            )
+            payload = await reader.readexactly(length_and_type >> 8)
+            kind = length_and_type & 0xFF
+            if kind == HEADERS:
+                messages, said = MessageReader(8 << 20), list[bytes]()
+            elif kind == DATA:
+                said += messages.feed(payload)
+                if flags & END_STREAM:
+                    self.heard = said
+                    writer.write(self.answer(stream_id))
 
     def answer(self, stream_id: int) -> bytes:
         self.left -= 1
@@ -93,17 +91,42 @@ def refuse_late(stream_id: int) -> bytes:
     return frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD) + refuse(stream_id)
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[Channel]:
-    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+async def listening(serve: Serve) -> AsyncIterator[str]:
+    """A server of streams; leaves when the clients have left and all its connections are closed."""
+    ends: list[asyncio.Task[object] | None] = []
+
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(asyncio.current_task())
+        try:
+            await serve(reader, writer)
+            await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        async with Channel(f"{host}:{port}", transport="wire") as channel:
-            await channel.unary("/t.S/Warm", b"", timeout_s=PATIENCE_S)
-            yield channel
+        yield f"{host}:{port}"
     finally:
         server.close()
         await server.wait_closed()
+        if open_ends := [task for task in ends if task is not None]:
+            await asyncio.wait(open_ends, timeout=PATIENCE_S)
+
+
+@asynccontextmanager
+async def scripted(script: Script) -> AsyncIterator[Channel]:
+    async with listening(script.serve) as address, Channel(address, transport="wire") as channel:
+        await channel.unary("/t.S/Warm", b"", timeout_s=PATIENCE_S)
+        yield channel
 
 
 async def converse(channel: Channel, *messages: bytes) -> bytes | None:
@@ -161,16 +184,15 @@ async def test_a_call_that_was_cancelled_is_not_made_again() -> None:
 
 async def test_a_refused_call_goes_to_another_server_if_there_is_one() -> None:
     script = Script(1_000_000, refuse)
-    refusing = await asyncio.start_server(script.serve, "127.0.0.1", 0)
-    host, port = refusing.sockets[0].getsockname()
     good = Server(transport="wire")
     good.unary("/t.S/Echo", lambda message: message)
     [address] = await good.listen("127.0.0.1:0")
-    async with Channel(f"{host}:{port},{address}", transport="wire") as channel:
+    async with (
+        listening(script.serve) as refusing,
+        Channel([refusing, address], transport="wire") as channel,
+    ):
         for _ in range(20):
             assert await channel.unary("/t.S/Echo", b"x", timeout_s=PATIENCE_S) == b"x"
-    refusing.close()
-    await refusing.wait_closed()
     await good.drain(0)
 
 
@@ -192,10 +214,11 @@ async def test_a_server_that_closes_what_it_accepts_is_not_dialled_without_a_pau
         writer.write(frame(SETTINGS, 0, 0) + goaway(0, ErrorCode.NO_ERROR))
         writer.close()
 
-    server = await asyncio.start_server(shut, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
     rules = BackoffRules(first_s=0.1, jitter=0.0)
-    async with Channel(f"{host}:{port}", transport="wire", backoff=rules) as channel:
+    async with (
+        listening(shut) as address,
+        Channel(address, transport="wire", backoff=rules) as channel,
+    ):
         ends_at = asyncio.get_running_loop().time() + 0.35
         while asyncio.get_running_loop().time() < ends_at:
             with pytest.raises(RpcError) as caught:
@@ -203,26 +226,23 @@ async def test_a_server_that_closes_what_it_accepts_is_not_dialled_without_a_pau
             assert caught.value.status is RpcStatus.UNAVAILABLE
             await asyncio.sleep(0.001)
     assert accepted <= 8
-    server.close()
-    await server.wait_closed()
 
 
 async def test_a_dial_ends_when_its_time_is_over() -> None:
     """Here in the TLS handshake, which a silent server never answers."""
-    silent = await asyncio.start_server(lambda _, __: None, "127.0.0.1", 0)
-    host, port = silent.sockets[0].getsockname()
-    channel = Channel(
-        f"{host}:{port}",
-        transport="wire",
-        tls=ClientTls(server_name="router"),
-        balancing=BalancingRules(connect_timeout_s=0.1),
-    )
-    async with channel, asyncio.timeout(PATIENCE_S):
+
+    async def ignore(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        pass
+
+    rules, tls = BalancingRules(connect_timeout_s=0.1), ClientTls(server_name="router")
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        listening(ignore) as address,
+        Channel(address, transport="wire", tls=tls, balancing=rules) as channel,
+    ):
         with pytest.raises(RpcError, match="no connection in time") as caught:
             await channel.unary("/t.S/Echo", b"", timeout_s=PATIENCE_S)
         assert caught.value.status is RpcStatus.UNAVAILABLE
-    silent.close()
-    await silent.wait_closed()
 
 
 async def test_a_handler_on_grpcio_that_outlives_its_server_hears_of_it() -> None:

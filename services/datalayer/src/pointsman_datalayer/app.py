@@ -2,11 +2,12 @@
 
 import argparse
 import hashlib
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from pointsman_common.admin_api import AdminApi
-from pointsman_common.clock import SystemClock
+from pointsman_common.clock import Clock, SystemClock
 from pointsman_common.contracts.events_pb2 import RequestFinished
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
@@ -23,19 +24,28 @@ from pointsman_common.structured_log import configure_log
 from pointsman_datalayer.adapters.bus_listener import BusListener
 from pointsman_datalayer.adapters.envoy_endpoint_file import EnvoyEndpointFile
 from pointsman_datalayer.adapters.file_discovery import FileDiscovery
+from pointsman_datalayer.adapters.kubernetes_api import KubernetesApi
+from pointsman_datalayer.adapters.kubernetes_status import KubernetesStatusWriter
+from pointsman_datalayer.adapters.kubernetes_watch import KubernetesDiscovery, namespaces_of
+from pointsman_datalayer.adapters.kv_event_reader import KvEventReader, KvPorts
 from pointsman_datalayer.adapters.metrics_scraper import MetricsScraper, open_http_fetcher
 from pointsman_datalayer.adapters.pool_rpc_server import pool_hooks
 from pointsman_datalayer.adapters.pool_snapshot_publisher import PoolSnapshotPublisher
 from pointsman_datalayer.adapters.redis_endpoint_store import RedisEndpointStore
+from pointsman_datalayer.adapters.replica_leases import ReplicaLeases
 from pointsman_datalayer.adapters.rest_api import build_rest_api
+from pointsman_datalayer.adapters.share_exchange import ShareExchange
 from pointsman_datalayer.core.decision_log import DecisionLog
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
 from pointsman_datalayer.core.layer_roster import LayerRoster
 from pointsman_datalayer.core.live_state import LiveState
+from pointsman_datalayer.core.manifest_intake import ManifestIntake
 from pointsman_datalayer.core.pool_digest import DigestLimits, PoolDigests
 from pointsman_datalayer.core.replica_recommendation import ReplicaLimits
 from pointsman_datalayer.core.scrape_schedule import ScrapeIntervals, ScrapeSchedule
+from pointsman_datalayer.core.shards import Shards
 from pointsman_datalayer.core.staleness import ReadinessLimits
+from pointsman_datalayer.core.watched_objects import WatchedObjects
 from pointsman_datalayer.metrics import Metrics
 from pointsman_datalayer.settings import DatalayerSettings
 
@@ -58,11 +68,8 @@ async def run(settings: DatalayerSettings) -> None:
     registry = EndpointRegistry(
         ReadinessLimits(settings.unready_after_failures, settings.unready_after_s)
     )
-    discovery = FileDiscovery(
-        settings.manifests_path, clock, registry, metrics, poll_s=settings.manifests_poll_s
-    )
-    await discovery.load()
-
+    discovery = await find_sources(settings, clock, registry, metrics, replica=replica)
+    shards = Shards(replica, decided=not settings.redis_url)
     leases = LeaseTable(edge_ttl_s=settings.edge_lease_ttl_s)
     digests = PoolDigests(registry, leases.in_flight, digest_limits(settings))
     publisher = PoolSnapshotPublisher(
@@ -73,6 +80,7 @@ async def run(settings: DatalayerSettings) -> None:
         digests=digests,
         metrics=metrics,
         settings=settings,
+        speaks=shards.speaks,
     )
     decisions, roster = DecisionLog(capacity=settings.decisions_kept), LayerRoster()
     store = (
@@ -98,6 +106,7 @@ async def run(settings: DatalayerSettings) -> None:
         ),
         in_flight=leases.in_flight,
         path=settings.scrape_path,
+        shards=shards,
     )
     metrics.watch(registry, digests, leases.in_flight, lambda: bus.dropped)
 
@@ -118,23 +127,13 @@ async def run(settings: DatalayerSettings) -> None:
         digest = hashlib.sha256(hashes.encode()).hexdigest()[:16]
         return description(LAYER, replica, config_hash=digest)
 
-    def discovery_status() -> dict[str, Any]:
-        status = discovery.status
-        return {
-            "path": settings.manifests_path,
-            "accepted_at": status.accepted_at,
-            "error": status.error,
-            "refused_at": status.refused_at,
-            "warnings": list(status.warnings),
-        }
-
     state = LiveState(
         registry,
         digests,
         leases,
         roster,
         decisions,
-        discovery_status,
+        discovery.status,
         settings.metrics_stale_after_s,
     )
     rest = build_rest_api(state, clock, decisions, store, event_clients=settings.event_clients)
@@ -151,6 +150,7 @@ async def run(settings: DatalayerSettings) -> None:
         pool_hooks(registry, publisher),
         describe=describe,
         ready=lambda: registry.discovered,
+        transport=settings.rpc_transport,
     )
     heartbeat = Heartbeat(
         bus,
@@ -160,9 +160,34 @@ async def run(settings: DatalayerSettings) -> None:
         address=lambda: ",".join(rpc.bound),
         admin_url=lambda: f"http://{admin.bound}",
         pools=lambda: sorted(registry.pools()),
-        gauges=lambda: {"endpoints": float(len(registry.addresses()))},
+        gauges=lambda: {
+            "endpoints": float(len(registry.addresses())),
+            "own_endpoints": float(sum(map(shards.owns, registry.addresses()))),
+        },
+    )
+    kv_events = KvEventReader(
+        bus,
+        clock,
+        stamp,
+        registry,
+        metrics,
+        ports=KvPorts(settings.kv_events_port, settings.kv_replay_port),
+        mine=shards.owns,
+    )
+    shares = ShareExchange(
+        bus, clock, stamp, registry, shards, interval_s=settings.delta_interval_s
     )
     optional: list[Part] = [store] if store is not None else []
+    if settings.redis_url:
+        optional.append(
+            ReplicaLeases(
+                settings.redis_url,
+                clock,
+                shards,
+                metrics,
+                ready=lambda: registry.discovered and bus.connected,
+            )
+        )
     if settings.envoy_eds_path:
         optional.append(
             EnvoyEndpointFile(
@@ -172,8 +197,10 @@ async def run(settings: DatalayerSettings) -> None:
     await run_until_signalled(
         admin,
         rpc,
-        discovery,
+        *discovery.parts,
         scraper,
+        kv_events,
+        shares,
         LeaseSubscriber(bus, clock, leases, stamp, on_finished=settle),
         BusListener(bus, clock, decisions, roster, on_decision=keep_decision),
         publisher,
@@ -182,6 +209,81 @@ async def run(settings: DatalayerSettings) -> None:
         bus,
         drain_s=settings.drain_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySources:
+    """Where the pools come from: parts that run, and what became of what they found."""
+
+    files: FileDiscovery
+    kubernetes: KubernetesDiscovery | None
+    intake: ManifestIntake
+    parts: tuple[Part, ...]
+    path: str
+
+    def status(self) -> dict[str, Any]:
+        """For the REST API and the console."""
+        files, kubernetes = self.files.status, self.kubernetes
+        in_force = self.intake.in_force
+        return {
+            "source": "kubernetes" if kubernetes else "files",
+            "path": self.path,
+            "accepted_at": files.accepted_at,
+            "error": files.error or (kubernetes.error if kubernetes else ""),
+            "refused_at": files.refused_at,
+            "warnings": list(in_force.discovery.warnings if kubernetes else files.warnings),
+            "refused": [{"object": place, "why": why} for place, why in in_force.refusals.items()],
+            "watches": kubernetes.watches() if kubernetes else [],
+        }
+
+
+async def find_sources(
+    settings: DatalayerSettings,
+    clock: Clock,
+    registry: EndpointRegistry,
+    metrics: Metrics,
+    *,
+    replica: str,
+) -> DiscoverySources:
+    """Read the files, and connect to an API server where the pools are there.
+
+    Raises:
+        ManifestError: the files are refused.
+        SettingsError: there is no usable configuration for the API server.
+    """
+    in_cluster = settings.discovery == "kubernetes"
+    objects = WatchedObjects()
+    intake = ManifestIntake(registry, objects if in_cluster else None)
+    files = FileDiscovery(
+        settings.manifests_path,
+        clock,
+        intake,
+        metrics,
+        poll_s=settings.manifests_poll_s,
+        optional=in_cluster,
+    )
+    await files.load()
+    if not in_cluster:
+        return DiscoverySources(files, None, intake, (files,), settings.manifests_path)
+    api = await KubernetesApi.connect(settings.kubeconfig)
+    watch = KubernetesDiscovery(
+        api,
+        clock,
+        objects,
+        intake,
+        metrics,
+        namespaces=namespaces_of(settings.kubernetes_namespaces, api.own_namespace),
+        watch_timeout_s=settings.kubernetes_watch_timeout_s,
+        rng=Random(),
+    )
+    parts: list[Part] = [files, watch]
+    if settings.kubernetes_write_status:
+        parts.append(
+            KubernetesStatusWriter(
+                api, clock, objects, intake, metrics, identity=replica, rng=Random()
+            )
+        )
+    return DiscoverySources(files, watch, intake, (*parts, api), settings.manifests_path)
 
 
 def digest_limits(settings: DatalayerSettings) -> DigestLimits:

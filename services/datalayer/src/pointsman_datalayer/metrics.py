@@ -62,7 +62,37 @@ class Metrics:
         )
         self.config_refused = Gauge(
             "pointsman_datalayer_config_refused",
-            "1 while the manifests on disk are not the ones in force",
+            "Sources or objects whose newest version is not in force: 0 is well",
+            registry=self.registry,
+        )
+        self._refused: dict[str, int] = {}
+        self.watch_lists = Counter(
+            "pointsman_datalayer_kubernetes_lists",
+            "Lists read from the API server: one at the start, one after each 410 Gone",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.watch_events = Counter(
+            "pointsman_datalayer_kubernetes_events",
+            "Events of the watches, bookmarks among them",
+            ["kind", "type"],
+            registry=self.registry,
+        )
+        self.watch_failures = Counter(
+            "pointsman_datalayer_kubernetes_failures",
+            "Lists and watches that failed; a stream that ends in its time is none",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.status_writes = Counter(
+            "pointsman_datalayer_kubernetes_status_writes",
+            "Status patches by result: written, conflict or failed",
+            ["result"],
+            registry=self.registry,
+        )
+        self.leads = Gauge(
+            "pointsman_datalayer_kubernetes_leads",
+            "1 while this replica writes the status of the objects",
             registry=self.registry,
         )
         self.bus_messages = Counter(
@@ -79,11 +109,48 @@ class Metrics:
             "Decisions and request ends that were not stored, since Redis was away for too long",
             registry=self.registry,
         )
+        self.kv_blocks = Counter(
+            "pointsman_datalayer_kv_blocks",
+            "KV blocks told as stored or removed, by the chain of their hashes",
+            ["chain"],
+            registry=self.registry,
+        )
+        self.kv_gaps = Counter(
+            "pointsman_datalayer_kv_gaps",
+            "Times that batches of KV events were missing",
+            registry=self.registry,
+        )
+        self.kv_replays = Counter(
+            "pointsman_datalayer_kv_replays",
+            "Replays asked for, by result: answered or empty",
+            ["result"],
+            registry=self.registry,
+        )
+        self.kv_cleared = Counter(
+            "pointsman_datalayer_kv_cleared",
+            "Times that all blocks of an endpoint were told as gone: a restart, or a lasting gap",
+            registry=self.registry,
+        )
+        self.kv_unreadable = Counter(
+            "pointsman_datalayer_kv_unreadable",
+            "Batches of KV events that could not be read",
+            registry=self.registry,
+        )
+        self.replicas = Gauge(
+            "pointsman_datalayer_replicas",
+            "Replicas that share the endpoints, as Redis knew them last; 0: not asked",
+            registry=self.registry,
+        )
         self.envoy_file_errors = Counter(
             "pointsman_datalayer_envoy_file_errors",
             "Times that Envoy's endpoint file could not be written",
             registry=self.registry,
         )
+
+    def refused(self, source: str, count: int) -> None:
+        """How much of a source (files, kubernetes) is refused at the moment."""
+        self._refused[source] = count
+        self.config_refused.set(sum(self._refused.values()))
 
     def scrape_failed(self) -> None:
         for counter in self._poll_errors:

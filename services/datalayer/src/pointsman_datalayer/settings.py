@@ -4,11 +4,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Later wins: default, YAML, DATALAYER_*. See deploy/config/datalayer.yaml."""
+
+    discovery: Literal["files", "kubernetes"] = "files"
+    """Where the pools come from: manifests on disk, or the objects of an API server. With
+    `kubernetes` the files are read as well (an EndpointPickerConfig is no object), and may lack."""
 
     manifests_path: str = "/etc/pointsman/manifests"
     """A directory of manifests (*.yaml, *.yml, *.json; not its subdirectories), a file, or a comma
@@ -16,6 +23,18 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     manifests_poll_s: PositiveSeconds = 1.0
     """How often the files are looked at for changes."""
+
+    kubernetes_namespaces: str = ""
+    """Watched namespaces: a comma list; empty: the own one; `*`: every one."""
+
+    kubeconfig: str = ""
+    """A file; empty: as the pod that this is, else as KUBECONFIG or ~/.kube/config says."""
+
+    kubernetes_watch_timeout_s: Annotated[float, msgspec.Meta(ge=1, le=600)] = 60.0
+    """A watch is begun anew after this long at most, so that one cut off unseen is found."""
+
+    kubernetes_write_status: bool = True
+    """Write the conditions of the objects; one replica does, which a Lease settles."""
 
     bus_url: str = "nats://nats:4222"
     redis_url: str = "redis://redis:6379/0"
@@ -27,6 +46,10 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     admin_address: str = "0.0.0.0:9194"
     """Where the REST API, the console, health and metrics are served."""
 
+    rpc_transport: RpcTransport = "wire"
+    """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
+    `grpcio`. They understand each other."""
+
     scrape_path: str = "/metrics"
     scrape_interval_s: PositiveSeconds = 0.05
     """Between two scrapes of an endpoint while its pool has work."""
@@ -37,6 +60,13 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     scrape_timeout_s: PositiveSeconds = 1.0
     scrape_max_bytes: PositiveInt = 8 << 20
     """A longer answer is not read to its end, and counts as nonsense."""
+
+    kv_events_port: Port = 0
+    """Where engines publish their KV events (vLLM's ZeroMQ publisher, plus the rank); 0: nowhere,
+    but for endpoints that name a `kvEventsUrl` of their own."""
+
+    kv_replay_port: Port = 0
+    """Where they repeat them (vLLM's `replay_endpoint`, plus the rank); 0: they do not."""
 
     metrics_stale_after_s: PositiveSeconds = 2.0
     """Age from which an endpoint's metrics count as stale in the regime and on the console."""

@@ -8,6 +8,7 @@ import pytest
 from pointsman_common.testing.virtual_clock import VirtualClock
 from pointsman_datalayer.adapters.file_discovery import FileDiscovery, resolve_host
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
+from pointsman_datalayer.core.manifest_intake import ManifestIntake
 from pointsman_datalayer.core.manifests import ManifestError
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.metrics import Metrics
@@ -39,7 +40,12 @@ class World:
         self.registry = EndpointRegistry(ReadinessLimits(failures=3, after_s=3.0))
         self.names: dict[str, str] = {}
         self.discovery = FileDiscovery(
-            str(path), self.clock, self.registry, self.metrics, poll_s=1.0, resolve=self._resolve
+            str(path),
+            self.clock,
+            ManifestIntake(self.registry),
+            self.metrics,
+            poll_s=1.0,
+            resolve=self._resolve,
         )
 
     async def _resolve(self, host: str) -> str | None:

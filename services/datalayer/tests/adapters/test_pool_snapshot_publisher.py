@@ -178,15 +178,26 @@ async def test_all_is_told_again_when_the_bus_comes_back() -> None:
     assert len(world.bus.sent(subjects.pool_snapshot(POOL))) == 2
 
 
-async def test_a_pool_that_went_is_told_of_without_endpoints() -> None:
+async def test_a_pool_that_went_is_told_to_be_gone_until_it_comes_back() -> None:
     world = World()
     world.discover("a")
     world.publisher.publish()
+    configs = len(world.bus.sent(subjects.pool_config(POOL)))
     other = DiscoveredPool(InferencePool(name="default/other"))
     world.registry.discover({"default/other": other})
     world.publisher.publish()
-    (payload,) = world.bus.sent(subjects.pool_delta(POOL))
-    assert pool_pb2.PoolDelta.FromString(payload).removed == ["a"]
+    told = [
+        pool_pb2.PoolSnapshot.FromString(item)
+        for item in world.bus.sent(subjects.pool_snapshot(POOL))
+    ]
+    assert [(item.gone, len(item.endpoints)) for item in told] == [(False, 1), (True, 0)]
+    assert world.publisher.state(POOL).snapshot.gone
+    assert len(world.bus.sent(subjects.pool_config(POOL))) == configs, "nobody is to use it"
+    world.discover("a")
+    world.publisher.publish()
+    last = pool_pb2.PoolSnapshot.FromString(world.bus.sent(subjects.pool_snapshot(POOL))[-1])
+    assert (last.gone, len(last.endpoints)) == (False, 1)
+    assert len(world.bus.sent(subjects.pool_config(POOL))) == configs + 1
 
 
 @pytest.mark.parametrize(

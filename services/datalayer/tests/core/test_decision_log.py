@@ -1,9 +1,17 @@
 """Looking decisions up, and forgetting the oldest."""
 
+import struct
+
 from pointsman_common.contracts.events_pb2 import RequestFinished
-from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
+from pointsman_common.contracts.pool_pb2 import Endpoint
+from pointsman_common.contracts.scheduling_pb2 import (
+    CandidateSet,
+    CandidateView,
+    DecisionInputs,
+    DecisionReceipt,
+)
 from pointsman_common.testing.builders import POOL, a_descriptor
-from pointsman_datalayer.core.decision_log import DecisionLog
+from pointsman_datalayer.core.decision_log import Decision, DecisionLog
 
 
 def a_receipt(number: int, *, request: str = "", pool: str = POOL) -> DecisionReceipt:
@@ -63,3 +71,36 @@ def test_the_same_decision_twice_is_held_once() -> None:
     for _ in range(5):
         log.add(a_receipt(1), 100)
     assert ids(log) == ["d1"]
+
+
+def test_what_many_receipts_share_is_told_once_and_shown_with_each() -> None:
+    log = DecisionLog()
+    told, naming = a_receipt(1), a_receipt(2)
+    for receipt in (told, naming):
+        receipt.config_hash = "c1"
+        receipt.inputs.CopyFrom(DecisionInputs(candidate_set="s1", columns=struct.pack("<d", 7)))
+    endpoints = [Endpoint(uid="e1", address="10.0.0.1:8000")]
+    told.candidate_set.CopyFrom(
+        CandidateSet(hash="s1", endpoints=endpoints, columns=["waiting_requests"])
+    )
+    told.endpoint_picker_config = "kind: EndpointPickerConfig"
+    log.add(told, 100)
+    log.add(naming, 100)
+    for number in (1, 2):
+        found = log.find(POOL, f"d{number}")
+        assert found is not None
+        assert found.candidates == 1
+        assert not found.receipt.HasField("candidate_set")
+        shown = log.completed(found).receipt
+        assert shown.endpoint_picker_config == "kind: EndpointPickerConfig"
+        view = CandidateView(uid="e1", address="10.0.0.1:8000", waiting_requests=7)
+        assert list(shown.candidates) == [view]
+        stored = DecisionReceipt.FromString(log.stored_form(found.receipt))
+        assert stored.candidate_set.endpoints[0].uid == "e1"
+
+
+def test_damaged_inputs_of_a_foreign_scheduler_are_shown_without_candidates() -> None:
+    log, receipt = DecisionLog(), a_receipt(1)
+    receipt.inputs.CopyFrom(DecisionInputs(candidate_set="s1", columns=b"xyz"))
+    receipt.candidate_set.CopyFrom(CandidateSet(hash="s1", endpoints=[Endpoint()], columns=["a"]))
+    assert not log.completed(Decision(receipt, 1)).receipt.candidates

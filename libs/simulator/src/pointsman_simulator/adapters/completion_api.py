@@ -16,6 +16,7 @@ from pointsman_simulator.adapters.debug_api import Faults
 from pointsman_simulator.adapters.engine_driver import EngineDriver
 from pointsman_simulator.adapters.generation import Generation
 from pointsman_simulator.adapters.json_body import decode_body
+from pointsman_simulator.adapters.kv_event_publisher import PromptSource
 from pointsman_simulator.adapters.openai_requests import (
     GenerationFields,
     chat_decoder,
@@ -140,6 +141,7 @@ class CompletionApi:
             text,
             "length" if limit or natural >= room else "stop",
             progress,
+            PromptSource(prompt, lora, fields.cache_salt or ""),
         )
 
     async def _whole(

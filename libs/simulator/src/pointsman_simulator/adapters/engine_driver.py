@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pointsman_simulator.adapters.engine_metrics import EngineMetrics
 from pointsman_simulator.adapters.generation import Generation
+from pointsman_simulator.adapters.kv_event_publisher import KvEventPublisher, PromptSource
 from pointsman_simulator.core.engine import Engine
 from pointsman_simulator.core.engine_events import EngineStats, Event, Finished, FirstToken
 
@@ -20,8 +21,14 @@ TICK_S = 0.001
 class EngineDriver:
     """Drives one engine; all its methods run in the event loop that it is used from."""
 
-    def __init__(self, engine: Engine, metrics: EngineMetrics, now: Callable[[], float]) -> None:
-        self._engine, self._metrics, self._now = engine, metrics, now
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: EngineMetrics,
+        now: Callable[[], float],
+        kv: KvEventPublisher | None = None,
+    ) -> None:
+        self._engine, self._metrics, self._now, self._kv = engine, metrics, now, kv
         self._generations: dict[str, Generation] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -35,6 +42,7 @@ class EngineDriver:
     def abort(self, generation: Generation) -> None:
         """Stop generating, if it is still under way."""
         request_id = generation.request.request_id
+        self._publish_kv()
         if self._generations.pop(request_id, None) and self._engine.abort(request_id, self._now()):
             self._metrics.count_abort()
 
@@ -64,9 +72,19 @@ class EngineDriver:
 
     def _tick(self) -> None:
         self._timer = None
-        for event in self._engine.advance(self._now()):
+        events = self._engine.advance(self._now())
+        self._publish_kv()  # before those that have finished are forgotten
+        for event in events:
             self._deliver(event)
         self._arm()
+
+    def _publish_kv(self) -> None:
+        if self._kv is not None:
+            self._kv.publish(self._engine.drain_kv_events(), self._source_of)
+
+    def _source_of(self, request_id: str) -> PromptSource | None:
+        generation = self._generations.get(request_id)
+        return generation.source if generation else None
 
     def _deliver(self, event: Event) -> None:
         generation = self._generations.get(event.request_id)

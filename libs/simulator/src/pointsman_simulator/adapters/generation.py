@@ -2,6 +2,7 @@
 
 import asyncio
 
+from pointsman_simulator.adapters.kv_event_publisher import PromptSource
 from pointsman_simulator.adapters.openai_responses import Answer, FinishReason
 from pointsman_simulator.core.engine_events import (
     EngineRequest,
@@ -22,8 +23,10 @@ class Generation:
         text: GeneratedText,
         finish_reason: FinishReason,
         progress: asyncio.Event,
+        source: PromptSource | None = None,
     ) -> None:
         self.request = request
+        self.source = source  # kept only where KV events tell the tokens
         self.cached_tokens = 0
         self.finished = False
         self._text = text

@@ -10,6 +10,7 @@ from pointsman_simulator.adapters.completion_api import CompletionApi
 from pointsman_simulator.adapters.debug_api import DebugApi
 from pointsman_simulator.adapters.engine_driver import EngineDriver
 from pointsman_simulator.adapters.engine_metrics import EngineMetrics
+from pointsman_simulator.adapters.kv_event_publisher import KvEventPublisher
 from pointsman_simulator.adapters.served_models import ServedModels
 from pointsman_simulator.adapters.vllm_errors import ApiError, from_http_exception, internal_error
 from pointsman_simulator.core.engine import Engine
@@ -32,14 +33,32 @@ def format_address(host: str, port: int) -> str:
 
 
 class ModelServer:
-    """A server that looks like vLLM, at `settings.host` and `port`."""
+    """A server that looks like vLLM, at `settings.host` and `port`.
 
-    def __init__(self, settings: SimulatorSettings, port: int) -> None:
+    It publishes KV events where it is given a port for them, and repeats them likewise.
+    """
+
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        port: int,
+        *,
+        kv_events_port: int = 0,
+        kv_replay_port: int = 0,
+    ) -> None:
         self._settings, self._port = settings, port
+        self._kv_ports = kv_events_port, kv_replay_port
         profile, created = settings.profile, time.time()
         self._metrics = EngineMetrics(settings.model, profile, created)
+        topic = f"kv@{format_address(settings.host, port)}@{settings.model}"
+        self._kv = KvEventPublisher(profile.block_size, topic) if kv_events_port else None
         self._driver = EngineDriver(
-            Engine(profile, time_factor=settings.time_factor), self._metrics, time.monotonic
+            Engine(
+                profile, time_factor=settings.time_factor, record_kv_events=self._kv is not None
+            ),
+            self._metrics,
+            time.monotonic,
+            self._kv,
         )
         self._models = ServedModels(
             settings.model,
@@ -80,6 +99,12 @@ class ModelServer:
             keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=STOP_WITHIN_S,
         )
+        if self._kv is not None:
+            events, replay = (
+                f"tcp://{format_address(self._settings.host, port)}" if port else ""
+                for port in self._kv_ports
+            )
+            self._kv.start(events, replay)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.host, self._port, backlog=BACKLOG)
         try:
@@ -93,6 +118,8 @@ class ModelServer:
     async def stop(self) -> None:
         """Close at once, whatever is under way."""
         self._driver.close()
+        if self._kv is not None:
+            self._kv.stop()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

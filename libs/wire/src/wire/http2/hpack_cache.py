@@ -83,16 +83,16 @@ class HeaderBlockReader:
         if known is not None:
             return known
         pattern = self._patterns.get(len(block))
-        shared = 0 if pattern is None else pattern.fields_shared_with(block)
-        if pattern is None or not shared:
-            decoded, changed = self._read_whole(block)
-        else:
+        if pattern is not None and (shared := pattern.fields_shared_with(block)):
             decoded, changed = self._read_like(pattern, shared, block)
-        if changed or len(self._blocks) >= _BLOCKS_KEPT:
-            self._blocks.clear()
+        else:
+            decoded, changed = self._read_whole(block)
         if changed:
             self._patterns.clear()
+            self._blocks.clear()
         else:
+            if len(self._blocks) >= _BLOCKS_KEPT:
+                self._blocks.clear()
             self._blocks[block] = decoded
         return decoded
 

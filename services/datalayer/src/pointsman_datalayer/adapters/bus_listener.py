@@ -11,6 +11,7 @@ from pointsman_common.clock import Clock
 from pointsman_common.contracts.events_pb2 import LayerHeartbeat
 from pointsman_common.contracts.flow_pb2 import FlowStats
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
+from pointsman_common.decision_receipts import unfold_receipts
 from pointsman_common.structured_log import get_logger
 from pointsman_datalayer.core.decision_log import DecisionLog
 from pointsman_datalayer.core.layer_roster import LayerRoster
@@ -21,7 +22,7 @@ DecisionListener = Callable[[DecisionReceipt, bytes], None]
 
 
 class BusListener:
-    """A part of a service. `on_decision` gets each receipt with its bytes."""
+    """A part of a service. `on_decision` gets each receipt, and the bytes to store it as."""
 
     def __init__(
         self,
@@ -64,8 +65,8 @@ class BusListener:
             log.debug("unreadable", subject=subject)
 
     def _decision(self, subject: str, payload: bytes) -> None:
-        receipt = DecisionReceipt.FromString(payload)
-        if not receipt.descriptor.pool:
-            receipt.descriptor.pool = subjects.pool_of(subject)
-        self._decisions.add(receipt, len(payload))
-        self._on_decision(receipt, payload)
+        for receipt in unfold_receipts(payload):
+            if not receipt.descriptor.pool:
+                receipt.descriptor.pool = subjects.pool_of(subject)
+            self._decisions.add(receipt, receipt.ByteSize())
+            self._on_decision(receipt, self._decisions.stored_form(receipt))

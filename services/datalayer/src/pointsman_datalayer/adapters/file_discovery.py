@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pointsman_common.clock import Clock
 from pointsman_common.structured_log import get_logger
-from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
+from pointsman_datalayer.core.manifest_intake import ManifestIntake
 from pointsman_datalayer.core.manifest_kinds import ListedEndpoint
 from pointsman_datalayer.core.manifests import ManifestError, Manifests, read_manifests
-from pointsman_datalayer.core.pool_assembly import Discovery, assemble_pools
+from pointsman_datalayer.core.pool_assembly import Discovery
 from pointsman_datalayer.metrics import Metrics
 
 log = get_logger("file-discovery")
@@ -44,21 +44,25 @@ class DiscoveryStatus:
 
 
 class FileDiscovery:
-    """A part of a service. Call `load` before, so that bad manifests refuse the start."""
+    """A part of a service. Call `load` before, so that bad manifests refuse the start.
+
+    `optional`: a path that is not there is no error, since the pools come from elsewhere.
+    """
 
     def __init__(
         self,
         path: str,
         clock: Clock,
-        registry: EndpointRegistry,
+        intake: ManifestIntake,
         metrics: Metrics,
         *,
         poll_s: float,
         resolve: Resolver | None = None,
+        optional: bool = False,
     ) -> None:
         self._paths = [Path(part.strip()) for part in path.split(",") if part.strip()]
-        self._clock, self._registry, self._metrics = clock, registry, metrics
-        self._poll_s = poll_s
+        self._clock, self._intake, self._metrics = clock, intake, metrics
+        self._poll_s, self._optional = poll_s, optional
         self._resolve = resolve or resolve_host
         self._signature: Signature | None = None
         self._manifests = Manifests()
@@ -73,9 +77,12 @@ class FileDiscovery:
             ManifestError: they cannot be read or do not fit together; nothing has changed.
         """
         self._signature = signature_of(self._paths)
-        manifests = read_manifests(read_files(self._paths))
+        paths = [path for path in self._paths if path.exists() or not self._optional]
+        manifests = read_manifests(read_files(paths))
         addresses = await self._look_up(manifests)
-        self._take_over(assemble_pools(manifests, addresses.get), manifests, addresses)
+        discovery = self._intake.take_files(manifests, addresses)
+        self._manifests, self._addresses = manifests, addresses
+        self._report(discovery)
 
     async def run(self) -> None:
         while True:
@@ -91,17 +98,13 @@ class FileDiscovery:
         except ManifestError as error:
             self.status.error, self.status.refused_at = str(error), self._clock.wall()
             self._metrics.config_reloads.labels("refused").inc()
-            self._metrics.config_refused.set(1)
+            self._metrics.refused("files", 1)
             log.warning("manifests-refused", error=str(error))
 
-    def _take_over(
-        self, discovery: Discovery, manifests: Manifests, addresses: dict[str, str | None]
-    ) -> None:
-        self._manifests, self._addresses = manifests, addresses
-        self._registry.discover(discovery.pools)
+    def _report(self, discovery: Discovery) -> None:
         self.status = DiscoveryStatus(self._clock.wall(), warnings=discovery.warnings)
         self._metrics.config_reloads.labels("accepted").inc()
-        self._metrics.config_refused.set(0)
+        self._metrics.refused("files", 0)
         for warning in discovery.warnings:
             log.warning("manifest-left-out", why=warning)
         log.info(
@@ -114,7 +117,7 @@ class FileDiscovery:
         addresses = await self._look_up(self._manifests)
         if addresses != self._addresses:
             self._addresses = addresses
-            self._registry.discover(assemble_pools(self._manifests, addresses.get).pools)
+            self._intake.take_files(self._manifests, addresses)
             log.info("endpoints-resolved-anew")
 
     async def _look_up(self, manifests: Manifests) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from pointsman_datalayer.core.engine_metrics import extract, mapping_of
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.prometheus_text import read_samples
 from pointsman_datalayer.core.scrape_schedule import ScrapeSchedule
+from pointsman_datalayer.core.shards import Shards
 from pointsman_datalayer.metrics import Metrics
 
 log = get_logger("scraper")
@@ -107,6 +108,7 @@ class MetricsScraper:
         open_fetcher: FetcherFactory,
         in_flight: Callable[[str], int],
         path: str,
+        shards: Shards | None = None,
     ) -> None:
         self._clock, self._registry, self._schedule = clock, registry, schedule
         self._metrics, self._open_fetcher = metrics, open_fetcher
@@ -115,7 +117,10 @@ class MetricsScraper:
         self._endpoints: Mapping[str, DiscoveredEndpoint] = {}
         self._working_until: dict[str, float] = {}
         self._busy: set[str] = set()
+        self._owns = shards.owns if shards else lambda _: True
         registry.on_membership_change(self._on_membership_change)
+        if shards is not None:
+            shards.on_change(self._on_membership_change)
 
     async def run(self) -> None:
         async with self._open_fetcher() as fetcher, asyncio.TaskGroup() as scrapes:
@@ -138,7 +143,9 @@ class MetricsScraper:
 
     def _follow(self, now: float) -> None:
         self._endpoints = {
-            uid: item for uid, item in self._registry.addresses().items() if not item.problem
+            uid: item
+            for uid, item in self._registry.addresses().items()
+            if not item.problem and self._owns(uid)
         }
         self._schedule.follow(self._endpoints.keys(), now)
         for pool in self._working_until.keys() - self._registry.pools().keys():

@@ -4,6 +4,7 @@ next snapshot.
 Snapshots and deltas of a pool share one sequence, so that a reader notices any loss.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pointsman_common import subjects
@@ -28,10 +29,11 @@ class _Announced:
     config_hash: str | None = None
     config_at: float = field(default=float("-inf"))
     snapshot_at: float = field(default=float("-inf"))
+    gone: bool = False
 
 
 class PoolSnapshotPublisher:
-    """A part of a service."""
+    """A part of a service. `speaks` says of which pools this replica tells; all are judged."""
 
     def __init__(
         self,
@@ -43,10 +45,11 @@ class PoolSnapshotPublisher:
         digests: PoolDigests,
         metrics: Metrics,
         settings: DatalayerSettings,
+        speaks: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._bus, self._clock, self._stamp = bus, clock, stamp
         self._registry, self._digests, self._metrics = registry, digests, metrics
-        self._settings = settings
+        self._settings, self._speaks = settings, speaks
         self._announced: dict[str, _Announced] = {}
         self._digested_at = float("-inf")
         bus.on_reconnect(self._tell_all_again)
@@ -65,12 +68,19 @@ class PoolSnapshotPublisher:
             for forgotten in self._announced.keys() - self._registry.pools().keys():
                 del self._announced[forgotten]
         for pool, state in self._registry.pools().items():
+            if not self._speaks(pool):
+                self._announced.pop(pool, None)
+                continue
             announced = self._announced.get(pool)
             if announced is None:
                 changes = PoolChanges(refresh_s=self._settings.delta_refresh_s)
                 announced = self._announced[pool] = _Announced(changes)
+            if announced.gone != state.gone:
+                announced.gone = state.gone
+                announced.config_hash, announced.snapshot_at = None, float("-inf")
             new_config = announced.config_hash != state.config.hash
-            if new_config or now - announced.config_at >= self._settings.config_interval_s:
+            due = new_config or now - announced.config_at >= self._settings.config_interval_s
+            if due and not state.gone:
                 announced.config_hash, announced.config_at = state.config.hash, now
                 self._send("config", subjects.pool_config(pool), self._config(pool, again=False))
             if now - announced.snapshot_at >= self._settings.snapshot_interval_s:
@@ -96,9 +106,9 @@ class PoolSnapshotPublisher:
         return config
 
     def _snapshot(self, pool: str, now: float) -> pool_pb2.PoolSnapshot:
-        config_hash = self._registry.pools()[pool].config.hash
-        regime = self._digests.regime(pool)
-        return build_snapshot(pool, self._registry.endpoints(pool), regime, config_hash, now)
+        state, regime = self._registry.pools()[pool], self._digests.regime(pool)
+        endpoints = self._registry.endpoints(pool)
+        return build_snapshot(pool, endpoints, regime, state.config.hash, now, gone=state.gone)
 
     def _send_snapshot(self, pool: str, changes: PoolChanges, now: float) -> None:
         snapshot = self._snapshot(pool, now)

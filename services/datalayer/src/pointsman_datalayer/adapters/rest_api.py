@@ -68,7 +68,7 @@ def build_rest_api(
                 raise HTTPException(404, why) from error
         if found is None:
             raise HTTPException(404, f"no decision {key!r}")
-        return decision_detail(found)
+        return decision_detail(decisions.completed(found))
 
     async def layers() -> Json:
         return {"layers": state.layers(clock.monotonic())}

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from pointsman_common.contracts.events_pb2 import RequestFinished
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
+from pointsman_common.decision_receipts import SharedParts, shown_candidates
+
+STORED_SET_BYTES = 8192
+"""A larger candidate set is not written into the history with every receipt that is about it."""
 
 
 @dataclass(slots=True)
@@ -14,6 +18,8 @@ class Decision:
     size_bytes: int
     finished: RequestFinished | None = None
     """How the request ended; `None` while it has not, or was not heard."""
+    candidates: int = 0
+    """How many there were; 0: none, or not known."""
 
     @property
     def pool(self) -> str:
@@ -29,15 +35,24 @@ class DecisionLog:
         self._bytes = 0
         self._by_request: dict[str, str] = {}
         self._by_lease: dict[str, str] = {}
+        self._shared = SharedParts()
 
     def __len__(self) -> int:
         return len(self._decisions)
 
     def add(self, receipt: DecisionReceipt, size_bytes: int) -> None:
-        """Keep a receipt; one with a known decision id takes the place of the first."""
+        """Keep a receipt; one with a known decision id takes the place of the first.
+
+        What it tells for others too is kept apart from it, once.
+        """
         if receipt.decision_id in self._decisions:
             self._drop(receipt.decision_id)
-        self._decisions[receipt.decision_id] = Decision(receipt, size_bytes)
+        self._shared.keep(receipt)
+        told = self._shared.candidate_set(receipt)
+        count = len(receipt.candidates) if told is None else len(told.endpoints)
+        receipt.ClearField("candidate_set")
+        receipt.ClearField("endpoint_picker_config")
+        self._decisions[receipt.decision_id] = Decision(receipt, size_bytes, candidates=count)
         self._bytes += size_bytes
         self._by_request[receipt.descriptor.request_id] = receipt.decision_id
         self._by_lease[receipt.lease_id] = receipt.decision_id
@@ -57,6 +72,20 @@ class DecisionLog:
         """By decision id, or by request id (then the latest decision for it)."""
         decision = self._decisions.get(key) or self._decisions.get(self._by_request.get(key, ""))
         return decision if decision is not None and decision.pool == pool else None
+
+    def stored_form(self, receipt: DecisionReceipt) -> bytes:
+        """A receipt with what it shares with others, unless that is large."""
+        return self._shared.complete(receipt, most_bytes=STORED_SET_BYTES).SerializeToString()
+
+    def completed(self, decision: Decision) -> Decision:
+        """With all that is known of it, for people: its candidates are listed."""
+        receipt = self._shared.complete(decision.receipt)
+        if not receipt.candidates and receipt.HasField("candidate_set"):
+            try:
+                receipt.candidates.extend(shown_candidates(receipt, receipt.candidate_set))
+            except ValueError:
+                receipt.ClearField("candidates")  # a foreign scheduler's, and damaged
+        return Decision(receipt, decision.size_bytes, decision.finished, len(receipt.candidates))
 
     def recent(self, pool: str, limit: int) -> Iterator[Decision]:
         """The latest decisions of a pool, newest first."""

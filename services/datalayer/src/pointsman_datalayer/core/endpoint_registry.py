@@ -14,6 +14,9 @@ from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
 from pointsman_datalayer.core.staleness import Health, ReadinessLimits
 
+REPORT_SLACK_S = 0.25
+"""By how much a report may seem older than it is: ages are in milliseconds, and messages travel."""
+
 MAX_GONE = 100
 """Pools without a manifest that are still told of; the first to go are forgotten first."""
 
@@ -80,6 +83,11 @@ class EndpointRegistry:
     def health(self, uid: str) -> Health:
         engine = self._engines.get(uid)
         return engine.health if engine else Health()
+
+    def epoch(self, uid: str) -> int:
+        """Times that the engine was seen to restart."""
+        engine = self._engines.get(uid)
+        return engine.epoch if engine else 0
 
     def pools_of(self, uid: str) -> Iterable[str]:
         return [name for name, state in self._pools.items() if uid in state.discovered]
@@ -156,6 +164,24 @@ class EndpointRegistry:
         if engine is not None:
             health = engine.health.unreachable(problem, now, self._limits)
             self._set_health(uid, engine, health)
+
+    def record_report(
+        self, uid: str, metrics: EndpointMetrics, *, ready: bool, reason: str, epoch: int
+    ) -> None:
+        """Another replica has read the engine; what is older than what is known is left out.
+
+        `metrics.read_at` is in our monotonic seconds.
+        """
+        engine = self._engine(uid)
+        if engine is None:
+            return
+        known_at = engine.metrics.read_at
+        if known_at is not None and (metrics.read_at or 0.0) < known_at - REPORT_SLACK_S:
+            return
+        restarted = epoch > engine.epoch
+        engine.metrics, engine.epoch = metrics, max(engine.epoch, epoch)
+        self._rebuild(uid)
+        self._set_health(uid, engine, Health(ready=ready, reason=reason), changed=restarted)
 
     def _set_health(
         self, uid: str, engine: EngineState, health: Health, *, changed: bool = False

@@ -25,6 +25,9 @@ class DiscoveredEndpoint:
     rank: int = 0
     metrics_url: str = ""
     """Where its metrics are, when not under its address."""
+    kv_events_url: str = ""
+    """Where it publishes its KV events, when not where the settings say."""
+    kv_replay_url: str = ""
     problem: str = ""
     """Why it cannot be reached at all; empty: it can be tried."""
 
@@ -55,6 +58,8 @@ def endpoints_of(
             engine=engine_of(entry.labels),
             rank=rank,
             metrics_url=entry.metrics_url,
+            kv_events_url=entry.kv_events_url,
+            kv_replay_url=entry.kv_replay_url,
             problem="" if ip else f"host {entry.address!r} has no address",
         )
         for rank, port in ports

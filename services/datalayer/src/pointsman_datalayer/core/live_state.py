@@ -169,7 +169,7 @@ def decision_summary(decision: Decision) -> Json:
         "decided_at": receipt.decided_at,
         "took_us": receipt.took_us,
         "chosen": [endpoint.address for endpoint in receipt.chosen],
-        "candidates": len(receipt.candidates),
+        "candidates": decision.candidates,
         "rejected": receipt.rejection.message if receipt.HasField("rejection") else "",
         "reason": receipt.reason,
         "status": finished.http_status if finished is not None else None,

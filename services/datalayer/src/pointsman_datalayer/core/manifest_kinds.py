@@ -16,7 +16,11 @@ Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 HttpUrl = Annotated[str, msgspec.Meta(pattern=r"^(https?://[^\s]+)?$")]
+TcpUrl = Annotated[str, msgspec.Meta(pattern=r"^(tcp://[^\s]+:[0-9]+)?$")]
 FailureMode = Literal["FailOpen", "FailClose"]
+
+MAX_POLICY_BYTES = 256 << 10
+"""Of one RoutePolicy's spec as JSON."""
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -147,6 +151,26 @@ class InferenceModelManifest(Manifest, frozen=True, kw_only=True):
     spec: InferenceModelSpec
 
 
+class RoutePolicyManifest(Manifest, frozen=True, kw_only=True):
+    """Rules of the routing layer, kept as they were written: the router checks them."""
+
+    spec: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        msgspec.convert(self.spec, _NamesItsPool)
+        size = len(msgspec.json.encode(self.spec))
+        if size > MAX_POLICY_BYTES:
+            raise ValueError(f"the spec has {size} bytes, more than {MAX_POLICY_BYTES}")
+
+    @property
+    def pool_ref(self) -> PoolRef:
+        return msgspec.convert(self.spec, _NamesItsPool).pool_ref
+
+
+class _NamesItsPool(msgspec.Struct, frozen=True, rename="camel"):
+    pool_ref: PoolRef
+
+
 class ListedEndpoint(Strict, frozen=True, kw_only=True):
     """An entry of upstream's file discovery; what follows `labels` is ours."""
 
@@ -161,15 +185,35 @@ class ListedEndpoint(Strict, frozen=True, kw_only=True):
     uid: str = ""
     metrics_url: HttpUrl = ""
     """Where its metrics are, when not under its address: behind a sidecar, or in a test."""
+    kv_events_url: TcpUrl = ""
+    """Where it publishes its KV events, when not where the settings say."""
+    kv_replay_url: TcpUrl = ""
+    """Where it repeats them."""
 
 
 class EndpointList(Strict, frozen=True, kw_only=True):
     endpoints: tuple[ListedEndpoint, ...]
 
 
+ManifestOfAPool = (
+    InferenceObjectiveManifest
+    | InferenceModelRewriteManifest
+    | InferenceModelManifest
+    | RoutePolicyManifest
+)
+"""Kinds that name their pool in `spec.poolRef`."""
+
+
+def pool_named_by(manifest: ManifestOfAPool) -> str:
+    """The pool that a manifest belongs to, which is of its own namespace."""
+    ref = manifest.pool_ref if isinstance(manifest, RoutePolicyManifest) else manifest.spec.pool_ref
+    return f"{manifest.metadata.namespace}/{ref.name}"
+
+
 GROUP = "llm-d.ai"
 OLD_GROUP = "inference.networking.x-k8s.io"
 POOL_GROUP = "inference.networking.k8s.io"
+OUR_GROUP = "pointsman.dev"
 
 KINDS: dict[tuple[str, str], type[Manifest]] = {
     (f"{POOL_GROUP}/v1", "InferencePool"): InferencePoolManifest,
@@ -179,6 +223,7 @@ KINDS: dict[tuple[str, str], type[Manifest]] = {
     (f"{GROUP}/v1alpha2", "InferenceModelRewrite"): InferenceModelRewriteManifest,
     (f"{OLD_GROUP}/v1alpha2", "InferenceModelRewrite"): InferenceModelRewriteManifest,
     (f"{OLD_GROUP}/v1alpha2", "InferenceModel"): InferenceModelManifest,
+    (f"{OUR_GROUP}/v1alpha1", "RoutePolicy"): RoutePolicyManifest,
 }
 """By apiVersion and kind. EndpointPickerConfig is read by libs/common."""
 

@@ -18,6 +18,7 @@ from pointsman_datalayer.core.manifest_kinds import (
     GROUP,
     KINDS,
     OLD_GROUP,
+    OUR_GROUP,
     POOL_GROUP,
     EndpointList,
     ListedEndpoint,
@@ -27,6 +28,9 @@ from pointsman_datalayer.core.manifest_kinds import (
 )
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
+
+UNKNOWN_FIELD = "no such field"
+MAX_UNKNOWN_FIELDS = 50
 
 OUR_ANNOTATIONS = frozenset(
     f"pointsman.dev/{name}"
@@ -41,6 +45,7 @@ class ManifestError(SettingsError):
 
     def __init__(self, place: str, key: str, why: str) -> None:
         super().__init__(f"{place}: {key}" if key else place, why)
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def _read(
         )
     if not version:
         raise ManifestError(place, "apiVersion", "is missing")
-    if not kind or group_of(version) in (GROUP, OLD_GROUP, POOL_GROUP):
+    if not kind or group_of(version) in (GROUP, OLD_GROUP, POOL_GROUP, OUR_GROUP):
         kinds = ", ".join(sorted({name for _, name in KINDS} | {"EndpointPickerConfig"}))
         raise ManifestError(
             place, "kind", f"{kind!r} is none of {kinds}, and there is no endpoint list"
@@ -141,6 +146,43 @@ def _picker_config(place: str, version: str, document: dict[str, Any]) -> Picker
     return PickerConfig(metadata, text)
 
 
+def read_object(place: str, document: dict[str, Any]) -> tuple[Manifest, tuple[str, ...]]:
+    """Read an object that an API server has accepted, and name the fields that we do not know.
+
+    They are left out rather than refused: a CRD may be newer than this program.
+
+    Raises:
+        ManifestError: it is not well formed, or of no kind that is read.
+    """
+    version, kind = str(document.get("apiVersion", "")), str(document.get("kind", ""))
+    shape = KINDS.get((version, kind))
+    if shape is None:
+        raise ManifestError(place, "kind", f"{version} {kind} is none that is read")
+    unknown: list[str] = []
+    for _ in range(MAX_UNKNOWN_FIELDS):
+        try:
+            return _converted(place, document, shape), tuple(unknown)
+        except ManifestError as error:
+            path = error.key.removeprefix(place).removeprefix(": ")
+            if error.why != UNKNOWN_FIELD:
+                raise
+            document = _without(document, re.findall(r"\[[^\]]*\]|[^.\[\]]+", path))
+            unknown.append(path)
+    raise ManifestError(place, "", f"has more than {MAX_UNKNOWN_FIELDS} unknown fields")
+
+
+def _without(value: Any, path: list[str]) -> Any:
+    """A copy without the field at a path; where an index stands, it is taken from every element."""
+    step, *rest = path
+    if step.startswith("["):
+        return [_without(item, rest) for item in value] if isinstance(value, list) else value
+    if not isinstance(value, dict) or step not in value:
+        return value
+    if not rest:
+        return {key: item for key, item in value.items() if key != step}
+    return value | {step: _without(value[step], rest)}
+
+
 class _OnlyMetadata(msgspec.Struct, frozen=True):
     metadata: Metadata
 
@@ -162,7 +204,7 @@ def _converted(place: str, document: Any, shape: type[_Shape]) -> _Shape:
         key = where.rstrip("`").lstrip(".")
         unknown = re.search(r"unknown field `(.+)`", why)
         if unknown:
-            key, why = f"{key}.{unknown[1]}".lstrip("."), "no such field"
+            key, why = f"{key}.{unknown[1]}".lstrip("."), UNKNOWN_FIELD
         raise ManifestError(place, key, why[:1].lower() + why[1:]) from error
 
 

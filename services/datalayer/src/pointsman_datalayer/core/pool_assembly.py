@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from pointsman_common.contract_codec import encode_pool_config
-from pointsman_common.inference_pool import InferencePool
+from pointsman_common.inference_pool import InferencePool, RoutePolicy
 from pointsman_datalayer.core.listed_endpoints import (
     DiscoveredEndpoint,
     endpoints_of,
@@ -19,14 +21,16 @@ from pointsman_datalayer.core.listed_endpoints import (
 from pointsman_datalayer.core.manifest_kinds import (
     GROUP,
     AlphaInferencePoolManifest,
-    InferenceModelManifest,
     InferenceModelRewriteManifest,
     InferenceObjectiveManifest,
     InferencePoolManifest,
     ListedEndpoint,
     Manifest,
+    ManifestOfAPool,
     Metadata,
+    RoutePolicyManifest,
     group_of,
+    pool_named_by,
     split_list,
 )
 from pointsman_datalayer.core.manifests import Found, ManifestError, Manifests, PickerConfig
@@ -37,8 +41,8 @@ LORA_ADAPTERS = "pointsman.dev/lora-adapters"
 PREFIX_BLOCK_TOKENS = "pointsman.dev/prefix-block-tokens"
 POOL = "pointsman.dev/pool"
 
-_OF_A_POOL = (InferenceObjectiveManifest, InferenceModelRewriteManifest, InferenceModelManifest)
-"""Kinds that name their pool in `spec.poolRef`."""
+MAX_POLICIES_BYTES = 1 << 20
+"""Of all RoutePolicies of one pool: a configuration is one message of the bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def assemble_pools(
     _refuse_twice(manifests.found, warnings)
     found = _newest_group(manifests.found, warnings)
     pools = _pools(found, warnings)
-    objectives, rules = _objectives_and_rules(found, pools, warnings)
+    objectives, rules, policies = _of_their_pools(found, pools, warnings)
     picker_configs = _picker_configs(found, pools, warnings)
     listed = [(item, item.what) for item in found if isinstance(item.what, ListedEndpoint)]
     discovered: dict[str, DiscoveredPool] = {}
@@ -78,6 +82,7 @@ def assemble_pools(
             objectives=objectives[name],
             model_rules=in_precedence(rules[name], name, warnings),
             endpoint_picker_config=picker_configs.get(name, ""),
+            route_policies=_route_policies(policies[name]),
         )
         endpoints = [
             endpoint
@@ -95,24 +100,43 @@ def assemble_pools(
     return Discovery(discovered, tuple(warnings))
 
 
-def _objectives_and_rules(
+def _of_their_pools(
     found: list[Found], pools: Mapping[str, InferencePool], warnings: list[str]
-) -> tuple[dict[str, dict[str, int]], dict[str, list[RankedRule]]]:
-    """Priorities by objective name, and rules, of each pool."""
+) -> tuple[
+    dict[str, dict[str, int]],
+    dict[str, list[RankedRule]],
+    dict[str, list[tuple[str, RoutePolicyManifest]]],
+]:
+    """Priorities by objective name, rules, and policies with their places, of each pool."""
     objectives: dict[str, dict[str, int]] = {name: {} for name in pools}
     rules: dict[str, list[RankedRule]] = {name: [] for name in pools}
+    policies: dict[str, list[tuple[str, RoutePolicyManifest]]] = {name: [] for name in pools}
     for item in found:
         what = item.what
-        if not isinstance(what, _OF_A_POOL):
+        if not isinstance(what, ManifestOfAPool):
             continue
-        pool = f"{what.metadata.namespace}/{what.spec.pool_ref.name}"
+        pool = pool_named_by(what)
         if pool not in pools:
             warnings.append(f"{item.place}: spec.poolRef names pool {pool!r}, which is not there")
         elif isinstance(what, InferenceObjectiveManifest):
             objectives[pool][what.metadata.name] = what.spec.priority
+        elif isinstance(what, RoutePolicyManifest):
+            policies[pool].append((item.place, what))
         else:
             rules[pool] += ranked_rules(item, what)
-    return objectives, rules
+    return objectives, rules, policies
+
+
+def _route_policies(found: list[tuple[str, RoutePolicyManifest]]) -> tuple[RoutePolicy, ...]:
+    size, policies = 0, list[RoutePolicy]()
+    for place, policy in sorted(found, key=lambda entry: entry[1].metadata.name):
+        spec = msgspec.json.encode(policy.spec, order="sorted").decode()
+        size += len(spec)
+        if size > MAX_POLICIES_BYTES:
+            why = f"with it the pool's RoutePolicies have more than {MAX_POLICIES_BYTES} bytes"
+            raise ManifestError(place, "spec", why)
+        policies.append(RoutePolicy(policy.metadata.name, spec))
+    return tuple(policies)
 
 
 def _refuse_twice(found: Iterable[Found], warnings: list[str]) -> None:
@@ -126,7 +150,7 @@ def _refuse_twice(found: Iterable[Found], warnings: list[str]) -> None:
         if not isinstance(what, Manifest):
             continue
         meta = what.metadata
-        pool = what.spec.pool_ref.name if isinstance(what, _OF_A_POOL) else ""
+        pool = pool_named_by(what) if isinstance(what, ManifestOfAPool) else ""
         known = places.setdefault((what.api_version, what.kind, meta.namespace, meta.name), {})
         named = f"{what.kind} {meta.namespace}/{meta.name}"
         if pool in known:
@@ -137,19 +161,26 @@ def _refuse_twice(found: Iterable[Found], warnings: list[str]) -> None:
         known[pool] = item.place
 
 
+def newer_kinds(manifests: Iterable[Manifest]) -> frozenset[str]:
+    """Kinds of which there are objects of the newer API group."""
+    return frozenset(item.kind for item in manifests if group_of(item.api_version) == GROUP)
+
+
+def is_superseded(manifest: Manifest, newer: frozenset[str]) -> bool:
+    """Whether an object is left out since there are objects of the newer group of its kind."""
+    return (
+        isinstance(manifest, InferenceObjectiveManifest | InferenceModelRewriteManifest)
+        and manifest.kind in newer
+        and group_of(manifest.api_version) != GROUP
+    )
+
+
 def _newest_group(found: Iterable[Found], warnings: list[str]) -> list[Found]:
-    new_kinds = {
-        item.what.kind
-        for item in found
-        if isinstance(item.what, Manifest) and group_of(item.what.api_version) == GROUP
-    }
+    newer = newer_kinds(item.what for item in found if isinstance(item.what, Manifest))
     kept: list[Found] = []
     for item in found:
         what = item.what
-        old = isinstance(what, InferenceObjectiveManifest | InferenceModelRewriteManifest) and (
-            what.kind in new_kinds and group_of(what.api_version) != GROUP
-        )
-        if old and isinstance(what, Manifest):
+        if isinstance(what, Manifest) and is_superseded(what, newer):
             warnings.append(
                 f"{item.place}: {what.kind} of {what.api_version} is left out, "
                 f"since there are objects of {GROUP}"

@@ -18,6 +18,8 @@ def build_snapshot(
     regime: pool_pb2.Regime,
     config_hash: str,
     now: float,
+    *,
+    gone: bool = False,
 ) -> pool_pb2.PoolSnapshot:
     """The whole state, but for the envelope; ages are as of `now`, in monotonic seconds."""
     return pool_pb2.PoolSnapshot(
@@ -25,6 +27,7 @@ def build_snapshot(
         endpoints=[encode_endpoint(endpoint, now) for endpoint in endpoints],
         regime=regime,
         config_hash=config_hash,
+        gone=gone,
     )
 
 
