@@ -18,6 +18,7 @@ from wire import (
     TcpAddress,
     Transport,
 )
+from wire.asyncio_io.channel import WireChannel
 
 PATIENCE_S = 20.0
 QUICK = BalancingRules(
@@ -205,6 +206,10 @@ async def test_replicas_behind_a_name_are_noticed_and_left(transport: Transport)
                 await asyncio.wait(held_by, return_when=asyncio.FIRST_COMPLETED)
             busy, free = (one, other) if one.held.is_set() else (other, one)
             names.addresses = [free.address]
+            async with asyncio.timeout(PATIENCE_S):
+                for _ in range(3):
+                    names.news.clear()
+                    await names.news.wait()
             await all_answer(channel, {free.name})
             # What was open on the one that is gone goes on to its end.
             busy.release.set()
@@ -216,6 +221,7 @@ async def test_replicas_behind_a_name_are_noticed_and_left(transport: Transport)
                 assert await talk.receive() is None
             free.held.set()
             await asyncio.wait(held_by)
+            await all_answer(channel, {free.name})
     assert set(names.asked) == {"router:80"}
 
 
@@ -317,3 +323,30 @@ async def test_calls_on_a_closed_channel_fail(transport: Transport) -> None:
             await who(channel)
         with pytest.raises(RpcError):
             await waiting.receive()
+
+
+async def test_nothing_is_kept_of_addresses_that_are_gone() -> None:
+    async with replicas("wire", 2) as (one, other):
+        names = Names(one.address)
+        async with Channel(
+            "router:80", transport="wire", balancing=QUICK, resolver=names
+        ) as channel:
+            for now in (one, other) * 3:
+                names.addresses = [now.address]
+                await all_answer(channel, {now.name})
+            engine = channel._engine
+            assert isinstance(engine, WireChannel)
+            async with asyncio.timeout(PATIENCE_S):
+                for protocol in engine.protocols[1:]:
+                    await protocol.lost
+            await asyncio.sleep(0)
+            assert len(engine.protocols) == 1
+            assert not engine._pool._left
+
+
+async def test_of_many_reasons_the_first_few_are_told() -> None:
+    async with replicas("wire", 5) as servers:
+        addresses = [one.address for one in servers]
+    async with Channel(addresses, transport="wire") as channel:
+        with pytest.raises(RpcError, match="; and 2 more"):
+            await who(channel)

@@ -5,7 +5,7 @@ from typing import Literal
 Transport = Literal["wire", "grpcio"]
 """`wire` is this package's own HTTP/2, `grpcio` the library of that name."""
 
-DEFAULT_TRANSPORT: Transport = "grpcio"
+DEFAULT_TRANSPORT: Transport = "wire"
 
 
 def check_transport(transport: str) -> None:

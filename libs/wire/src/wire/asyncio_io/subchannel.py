@@ -22,8 +22,8 @@ from wire.status import RpcError, RpcStatus
 
 
 class Subchannel:
-    """`on_change` is called when it becomes ready or stops being so, when it has room again, and
-    when a dial fails."""
+    """`on_change` is called when it becomes ready or stops being so, when it has room again, when a
+    dial fails, and when the last connection of one that has left is gone."""
 
     def __init__(
         self,
@@ -127,4 +127,9 @@ class Subchannel:
     def _part_from(self, protocol: ClientProtocol) -> None:
         self.protocol = None
         self.leaving.add(protocol)
-        protocol.lost.add_done_callback(lambda _: self.leaving.discard(protocol))
+        protocol.lost.add_done_callback(lambda _: self._parted(protocol))
+
+    def _parted(self, protocol: ClientProtocol) -> None:
+        self.leaving.discard(protocol)
+        if self._has_left:
+            self._on_change(self)
