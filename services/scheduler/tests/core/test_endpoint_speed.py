@@ -30,7 +30,9 @@ def test_where_the_constants_fit_nothing_is_learned() -> None:
 def test_prefill_and_steps_are_told_apart() -> None:
     speeds = EndpointSpeeds()
     taught(speeds, "a", 2.0, 0.5, times=2000)
-    assert speeds.of("a", "vllm/") == pytest.approx((2.0, 0.5), rel=0.05)
+    v, u = speeds.of("a", "vllm/")
+    assert 1.7 < v < 2.1
+    assert 0.4 < u < 0.75  # the leak towards 1 counts most where little is seen
 
 
 def test_a_slow_endpoint_is_told_from_its_kind_and_equals_are_not() -> None:
@@ -41,7 +43,7 @@ def test_a_slow_endpoint_is_told_from_its_kind_and_equals_are_not() -> None:
         taught(speeds, "slow", 3.0, 3.0, times=2)
     of = {uid: speeds.of(uid, "vllm/")[0] for uid in ("a", "slow")}
     assert of["slow"] > 2.5
-    assert of["a"] < 1.3
+    assert of["slow"] / of["a"] > 1.8
     speeds = EndpointSpeeds()
     for _ in range(40):
         taught(speeds, "a", 1.0, 1.0, times=2)
@@ -52,7 +54,7 @@ def test_a_slow_endpoint_is_told_from_its_kind_and_equals_are_not() -> None:
 def test_a_new_endpoint_is_taken_to_be_as_fast_as_its_kind() -> None:
     speeds = EndpointSpeeds()
     taught(speeds, "a", 2.0, 2.0)
-    assert speeds.of("new", "vllm/") == pytest.approx((2.0, 2.0), rel=0.1)
+    assert speeds.of("new", "vllm/") == pytest.approx((2.0, 2.0), rel=0.15)
     assert speeds.of("new", "sglang/") == (1.0, 1.0)
 
 
@@ -60,7 +62,7 @@ def test_an_outlier_moves_little() -> None:
     speeds = EndpointSpeeds()
     taught(speeds, "a", 1.0, 1.0)
     speeds.learn("a", "vllm/", LONG, 1000.0)
-    assert speeds.of("a", "vllm/")[0] < 1.1
+    assert speeds.of("a", "vllm/")[0] < 1.05
 
 
 def test_it_can_be_forgotten() -> None:

@@ -348,7 +348,7 @@ def _measure(pick: Pick, request: SchedulingRequest, decision: Decision) -> None
         if step.prediction is not None:
             pick.predicted_ttft_s = float(step.prediction.ttft_s[run.best])
             pick.predicted_cost_s = float(step.prediction.cost_s[run.best])
-            # Of a request that waits, or is computed apart, the time tells of more than the endpoint.
+            # Where others wait, or another computes the prompt, the time tells of more than this.
             alone = not pick.candidates.prefilling[decision.row] if pick.candidates else False
             if alone and not decision.prefill_profile:
                 pick.expected = ExpectedTtft(
