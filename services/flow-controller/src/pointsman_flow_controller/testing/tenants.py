@@ -93,7 +93,9 @@ class TenantWorld:
         return FlowPolicy(**values)
 
     def reload(self, index: int, fairness: Callable[[], Any]) -> None:
-        """One replica goes on under another fairness policy."""
+        """One replica goes on under another fairness policy, if it lives."""
+        if not self.group.alive[index]:
+            return
         self.group.controllers[index].reconfigure(self.policy(fairness), self.now)
 
     def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
