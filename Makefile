@@ -18,7 +18,7 @@ export UV_SYSTEM_CERTS := 1
 export POINTSMAN_TEST_TRANSPORT := $(RPC_TRANSPORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto format check types test contract e2e up down status logs images up-compose down-compose smoke bench bench-wire replay
+.PHONY: help setup lock proto format check types test test-real contract e2e up down status logs images up-compose down-compose smoke bench bench-wire replay live
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ test: setup ## every test: unit, contract and end to end (RPC_TRANSPORT=grpcio: 
 contract: setup ## what any replacement layer must pass (X_UNDER_TEST=host:port, else our own)
 	$(BIN)/pytest tests/contract
 
+test-real: setup ## beside real vLLM engines, where there are any (POINTSMAN_REAL_VLLM, POINTSMAN_REAL_VLLM_MODEL)
+	$(BIN)/pytest tests/real -rs
+
 bench: setup ## time the hooks and the edge on this machine; numbers, no verdict
 	@for bench in tests/load/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
 
@@ -69,6 +72,9 @@ bench-wire: setup ## hops and the edge on libs/wire against grpc.aio, in one run
 
 replay: setup ## hold the default policy against its limits in virtual time (TRACES="FILE …", else generated)
 	@$(BIN)/pointsman replay --judge $(TRACES)
+
+live: setup ## play a trace in real time and compare with its replay (TRACE=FILE, else generated; LIVE="--load 0.7 …")
+	@PYTHONPATH=tests $(BIN)/python tests/load/live_comparison.py $(TRACE) $(LIVE)
 
 e2e: setup ## real Envoy, NATS and Redis with simulated engines
 	$(BIN)/pytest -n $(WORKERS) tests/e2e
