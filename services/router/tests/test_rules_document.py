@@ -6,13 +6,17 @@ import importlib
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from pointsman_common.clock import SystemClock
 from pointsman_common.contracts import routing_pb2
@@ -24,17 +28,20 @@ from pointsman_router.adapters.routing_rpc_server import RoutingHook
 from pointsman_router.adapters.rule_callouts import RuleCallouts
 from pointsman_router.adapters.rule_entry_points import with_entry_points
 from pointsman_router.core.pool_routers import PoolRouters
+from pointsman_router.core.rules.callout import Callout, HttpCallout
 from pointsman_router.core.rules.callout_access import CalloutAccess
 from pointsman_router.core.rules.policy_book import PolicyBook
 from pointsman_router.core.rules.route_policy import parse_policy
 from pointsman_router.metrics import Metrics
 from pointsman_router.plugins.rules.catalogue import rule_types
+from pointsman_router.rules_testing import try_rules
 from pointsman_router.settings import RouterSettings
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL))
 POOL = "default/llama"
+JSON = "application/json"
 CHAT = '{"model":"llama","messages":[{"role":"user","content":"%s"}],"temperature":0.5}'
 
 
@@ -52,6 +59,33 @@ def test_every_type_and_every_key_of_a_rule_is_in_the_tables() -> None:
         [row] = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{name}` |")]
         for key in kind.parameters.__struct_encode_fields__:
             assert key in row, f"{key} of {name}"
+
+
+def test_the_example_of_a_retriever_finds_what_a_rule_then_places(tmp_path: Path) -> None:
+    class Words:
+        """Stands for the model: counts of the words that the test is about."""
+
+        def encode(self, texts: list[str], **_: object) -> Any:
+            words = ("tram", "dog", "late")
+            return np.array([[text.lower().count(word) for word in words] for text in texts])
+
+    example = runpy.run_path(str(ROOT / "examples" / "rag_retriever_fastapi.py"))
+    (tmp_path / "book.txt").write_text(
+        "Dogs pay half.\n\nThe late tram leaves at 23.\n\n\nRules.\n"
+    )
+    client = TestClient(example["retriever"](example["Paragraphs"](tmp_path / "book.txt", Words())))
+
+    def answer(callout: Callout) -> bytes:
+        assert isinstance(callout, HttpCallout)
+        assert callout.url == "http://127.0.0.1:9303/search"
+        reply = client.post("/search", content=callout.body, headers={"content-type": JSON})
+        assert reply.status_code == 200, reply.text
+        return reply.content
+
+    tried = try_rules(BLOCKS["rag-rules.yaml"], (CHAT % "a late tram?").encode(), answer=answer)
+    assert tried.report.failures == []
+    said = "Use this context where it helps:\n[book.txt#1] The late tram leaves at 23."
+    assert json.loads(tried.body)["messages"][0]["content"].startswith(said)
 
 
 def test_the_manifest_of_the_document_is_a_policy() -> None:

@@ -1,10 +1,12 @@
 """The composition root: which parts the router is made of."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from pointsman_common.admin_api import AdminApi
-from pointsman_common.clock import SystemClock
+from pointsman_common.bus import Bus
+from pointsman_common.clock import Clock, SystemClock
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.endpoint_picker_config import config_hash, parse_endpoint_picker_config
 from pointsman_common.envelope import EnvelopeStamp
@@ -19,6 +21,7 @@ from pointsman_common.rpc_channel import HookChannel
 from pointsman_common.rpc_server import RpcServer
 from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log, get_logger
+from pointsman_router.adapters.local_tokenizers import LocalTokenizers, load_tokenizers
 from pointsman_router.adapters.routing_rpc_server import ROUTE, RoutingHook
 from pointsman_router.adapters.rule_callouts import RuleCallouts
 from pointsman_router.adapters.rule_entry_points import with_entry_points
@@ -52,6 +55,10 @@ async def main() -> None:
         metrics.refused_policies.labels(pool, policy).inc()
         log.warning("route-policy-refused", pool=pool, policy=policy, error=str(error))
 
+    def refused_file(error: SettingsError) -> None:
+        policies.refuse_own(OWN, error)
+        refused_policy("", OWN, error)
+
     def describe() -> DescribeResponse:
         return description(LAYER, replica, capabilities=("rules",), config_hash=own_hash)
 
@@ -71,19 +78,28 @@ async def main() -> None:
     routers.use_own_rules("settings", {"rules": settings.rules})
     metrics.pools.set_function(lambda: len(routers.pools()))
     metrics.rules.set_function(routers.rule_count)
-    transport = settings.rpc_transport
     callouts = RuleCallouts(
         clock,
         metrics,
         budget_s=settings.callout_budget_s,
         circuit_failures=settings.callout_circuit_failures,
         circuit_open_s=settings.callout_circuit_open_s,
-        transport=transport,
+        transport=settings.rpc_transport,
     )
-    hook = RoutingHook(routers, clock, metrics, read_usage=settings.read_usage, callouts=callouts)
+    tokenizers = _tokenizers(settings, metrics)
+    hook = RoutingHook(
+        routers,
+        clock,
+        metrics,
+        read_usage=settings.read_usage,
+        callouts=callouts,
+        tokenizers=tokenizers,
+    )
 
     bus = NatsBus(settings.bus_url, clock, name=replica)
-    datalayer = HookChannel(settings.datalayer_url, clock, key="datalayer_url", transport=transport)
+    datalayer = HookChannel(
+        settings.datalayer_url, clock, key="datalayer_url", transport=settings.rpc_transport
+    )
     view = PoolView(max_age_s=float("inf"))
 
     def take_over(pool: str) -> None:
@@ -95,24 +111,11 @@ async def main() -> None:
 
     view.on_change(take_over)
 
-    def block_tokens(pool: str) -> int | None:
-        record = view.get(pool)
-        return None if record is None else record.config.prefix_block_tokens
-
     parts: list[Part] = [callouts]
     if settings.learn_token_ratio:
-        blocks = settings.max_prefix_blocks
-        parts.append(UsageLearner(bus, clock, ratios, block_tokens=block_tokens, max_blocks=blocks))
+        parts.append(_usage_learner(settings, bus, clock, ratios, view))
     if settings.rules_file:
-        file = RulesFile(
-            settings.rules_file,
-            clock,
-            reload_s=settings.rules_reload_s,
-            use=routers.use_own_rules,
-            on_refused=lambda error: refused_policy("", OWN, error),
-        )
-        file.load()
-        parts.append(file)
+        parts.append(_rules_file(settings, clock, routers, refused_file))
 
     def ready() -> bool:
         return bool(routers.pools())
@@ -122,7 +125,7 @@ async def main() -> None:
         {ROUTE: hook},
         describe=describe,
         ready=ready,
-        transport=transport,
+        transport=settings.rpc_transport,
     )
     admin = AdminApi(
         settings.admin_address,
@@ -153,6 +156,8 @@ async def main() -> None:
             drain_s=settings.drain_s,
         )
     finally:
+        if tokenizers:
+            tokenizers.close()
         await datalayer.close()
 
 
@@ -160,6 +165,48 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pointsman_router", description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="settings as YAML")
     return parser.parse_args()
+
+
+def _rules_file(
+    settings: RouterSettings,
+    clock: Clock,
+    routers: PoolRouters,
+    on_refused: Callable[[SettingsError], None],
+) -> RulesFile:
+    file = RulesFile(
+        settings.rules_file,
+        clock,
+        reload_s=settings.rules_reload_s,
+        use=routers.use_own_rules,
+        on_refused=on_refused,
+    )
+    file.load()
+    return file
+
+
+def _usage_learner(
+    settings: RouterSettings, bus: Bus, clock: Clock, ratios: TokenRatios, view: PoolView
+) -> UsageLearner:
+    def block_tokens(pool: str) -> int | None:
+        record = view.get(pool)
+        return None if record is None else record.config.prefix_block_tokens
+
+    return UsageLearner(
+        bus, clock, ratios, block_tokens=block_tokens, max_blocks=settings.max_prefix_blocks
+    )
+
+
+def _tokenizers(settings: RouterSettings, metrics: Metrics) -> LocalTokenizers | None:
+    loaded = load_tokenizers(settings.tokenizers)
+    if not loaded:
+        return None
+    return LocalTokenizers(
+        loaded,
+        metrics,
+        max_bytes=settings.tokenizer_max_bytes,
+        timeout_s=settings.tokenizer_timeout_s,
+        threads=settings.tokenizer_threads,
+    )
 
 
 def _read_config(path: str) -> str:

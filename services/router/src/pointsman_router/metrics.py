@@ -72,6 +72,13 @@ class Metrics:
             registry=self.registry,
             buckets=(1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
         )
+        self.tokenized = Counter(
+            "pointsman_router_tokenized_requests_total",
+            "Requests for models with a tokenizer: exact, or estimated since too-long, busy, "
+            "timeout or failed.",
+            ["result"],
+            registry=self.registry,
+        )
         self._models: set[str] = set()
         self._rewritten: dict[tuple[str, str, str], Counter] = {}
         self._routed: dict[str, tuple[Counter, Histogram]] = {}

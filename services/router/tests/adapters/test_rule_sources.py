@@ -10,7 +10,7 @@ import pytest
 from pointsman_common.errors import SettingsError
 from pointsman_common.testing.virtual_clock import VirtualClock
 from pointsman_router.adapters.rule_entry_points import with_entry_points
-from pointsman_router.adapters.rules_file import RulesFile
+from pointsman_router.adapters.rules_file import OWN, RulesFile
 from pointsman_router.core.rules.callout_access import CalloutAccess
 from pointsman_router.core.rules.policy_book import PolicyBook
 from pointsman_router.plugins.rules.catalogue import rule_types
@@ -29,8 +29,16 @@ class Files:
             self.clock,
             reload_s=1.0,
             use=self.book.use_own,
-            on_refused=lambda error: self.refused.append(str(error)),
+            on_refused=self._refuse,
         )
+
+    def _refuse(self, error: SettingsError) -> None:
+        self.refused.append(str(error))
+        self.book.refuse_own(OWN, error)
+
+    def shown(self) -> list[str]:
+        """What `GET /rules` has under `refused`."""
+        return [f"{each['pool']}|{each['policy']}" for each in self.book.described()["refused"]]
 
     def names(self) -> list[str]:
         chain = self.book.chain("any/pool")
@@ -52,15 +60,18 @@ async def test_a_file_is_read_again_when_it_changes_and_a_bad_one_refused_once(
         for bad in ("rules: [{name: a}]", "rules: {", "a: 1\na: 2"):
             files.path.write_text(bad)
             await files.clock.advance(3.0)
-            assert files.names() == ["file/b"]
+            assert files.names() == ["file/b"] and files.shown() == ["|file"]
         assert len(files.refused) == 3
         assert "rules[0]: Object missing required field `type`" in files.refused[0]
         files.path.unlink()
         await files.clock.advance(3.0)
         assert files.names() == ["file/b"] and len(files.refused) == 4
+        files.path.write_text("a: 1\na: 2")
+        await files.clock.advance(1.0)
+        assert len(files.refused) == 5 and files.shown() == ["|file"]
         files.path.write_text("")
         await files.clock.advance(1.0)
-        assert files.names() == []
+        assert files.names() == [] and files.shown() == []
     finally:
         running.cancel()
         await asyncio.wait([running])

@@ -1,6 +1,7 @@
 """Serves routing.v1: bytes in, a decision of the pool's router, bytes out."""
 
 from collections.abc import Awaitable
+from typing import NamedTuple
 
 from pointsman_common.clock import Clock
 from pointsman_common.contract_codec import pack_block_hashes
@@ -9,6 +10,7 @@ from pointsman_common.contracts.layer_pb2 import Rejection
 from pointsman_common.error_mapping import HTTP_STATUS, rejection, rejection_of
 from pointsman_common.errors import RequestError
 from pointsman_common.structured_log import get_logger
+from pointsman_router.adapters.local_tokenizers import LocalTokenizers
 from pointsman_router.adapters.rule_callouts import RuleCallouts
 from pointsman_router.core.pool_routers import PoolRouters
 from pointsman_router.core.request_headers import RequestHeaders
@@ -24,10 +26,19 @@ ROUTE = "/pointsman.routing.v1.Router/Route"
 _CODES = {status: code for code, status in HTTP_STATUS.items()}
 
 
+class _Exchange(NamedTuple):
+    """A request that may have to wait."""
+
+    router: RequestRouter
+    request: routing_pb2.RouteRequest
+    started: float
+
+
 class RoutingHook:
     """The hook's handler. Benchmark: tests/load/bench_route.py.
 
-    Answers at once, without a task, unless a rule asks another service.
+    Answers at once, without a task, unless a rule asks another service or there are prompts to
+    tokenize.
     """
 
     def __init__(
@@ -38,9 +49,11 @@ class RoutingHook:
         *,
         read_usage: bool,
         callouts: RuleCallouts | None = None,
+        tokenizers: LocalTokenizers | None = None,
     ) -> None:
         self._routers, self._clock, self._metrics = routers, clock, metrics
         self._read_usage, self._callouts = read_usage, callouts
+        self._tokenizers = tokenizers
 
     def __call__(self, message: bytes) -> bytes | Awaitable[bytes]:
         started = self._clock.monotonic()
@@ -52,41 +65,32 @@ class RoutingHook:
         headers = RequestHeaders([(item.key, item.value) for item in request.headers])
         try:
             if router.rules is not None:
-                return self._by_rules(router, request, headers, started)
+                return self._by_rules(_Exchange(router, request, started), headers)
             decision = router.route(headers, request.body, bodiless=request.bodiless)
         except RequestError as error:
             return self._refused(rejection_of(error))
+        if self._tokenizers is not None and self._tokenizers.can_read(decision):
+            return self._tokenized(_Exchange(router, request, started), decision)
         return self._routed(request, decision, started)
 
-    def _by_rules(
-        self,
-        router: RequestRouter,
-        request: routing_pb2.RouteRequest,
-        headers: RequestHeaders,
-        started: float,
-    ) -> bytes | Awaitable[bytes]:
-        report = RuleReport()
-        steps = router.route_by_rules(
+    def _by_rules(self, exchange: _Exchange, headers: RequestHeaders) -> bytes | Awaitable[bytes]:
+        report, request = RuleReport(), exchange.request
+        steps = exchange.router.route_by_rules(
             headers,
             request.body,
             bodiless=request.bodiless,
             request_id=request.request_id,
-            now=started,
+            now=exchange.started,
             report=report,
         )
         try:
             call = next(steps)
         except StopIteration as done:
-            return self._ruled(request, done.value, report, started)
-        return self._asking(request, steps, call, report, started)
+            return self._ruled(exchange, done.value, report)
+        return self._asking(exchange, steps, call, report)
 
     async def _asking(
-        self,
-        request: routing_pb2.RouteRequest,
-        steps: RoutingSteps,
-        call: RuleCall,
-        report: RuleReport,
-        started: float,
+        self, exchange: _Exchange, steps: RoutingSteps, call: RuleCall, report: RuleReport
     ) -> bytes:
         if self._callouts is None:
             raise TypeError("rules that ask others need callouts")
@@ -95,21 +99,28 @@ class RoutingHook:
         except RequestError as error:
             self._metrics.count_rules(report)
             return self._refused(rejection_of(error))
-        return self._ruled(request, outcome, report, started)
+        answer = self._ruled(exchange, outcome, report)
+        return answer if isinstance(answer, bytes) else await answer
 
     def _ruled(
-        self,
-        request: routing_pb2.RouteRequest,
-        outcome: RoutingDecision | Refusal,
-        report: RuleReport,
-        started: float,
-    ) -> bytes:
+        self, exchange: _Exchange, outcome: RoutingDecision | Refusal, report: RuleReport
+    ) -> bytes | Awaitable[bytes]:
         self._metrics.count_rules(report)
+        request_id = exchange.request.request_id
         for rule, kind, why in report.failures:
-            log.debug("rule-failed", rule=rule, kind=kind, why=why, request_id=request.request_id)
+            log.debug("rule-failed", rule=rule, kind=kind, why=why, request_id=request_id)
         if isinstance(outcome, Refusal):
             return self._refused(_rejection(outcome))
-        return self._routed(request, outcome, started)
+        if self._tokenizers is not None and self._tokenizers.can_read(outcome):
+            return self._tokenized(exchange, outcome)
+        return self._routed(exchange.request, outcome, exchange.started)
+
+    async def _tokenized(self, exchange: _Exchange, decision: RoutingDecision) -> bytes:
+        if self._tokenizers is not None:
+            prompts = await self._tokenizers.tokens(decision)
+            if prompts is not None:
+                decision = exchange.router.with_token_ids(decision, prompts)
+        return self._routed(exchange.request, decision, exchange.started)
 
     def _refused(self, refusal: Rejection) -> bytes:
         self._metrics.count_refused(refusal.code)

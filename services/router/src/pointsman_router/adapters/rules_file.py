@@ -31,7 +31,7 @@ class RulesFile:
         """`use` is given the policy's name and the rules as plain data; raises SettingsError."""
         self._path, self._clock, self._reload_s = Path(path), clock, reload_s
         self._use, self._on_refused = use, on_refused
-        self._seen = ""
+        self._seen: str | None = None
 
     def load(self) -> None:
         """Take over the file as it is now, if it is another than before.
@@ -42,6 +42,7 @@ class RulesFile:
         try:
             text = self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            self._seen = None  # so that it is taken over again once it is back
             raise SettingsError("rules_file", f"{self._path} cannot be read: {error}") from error
         if text == self._seen:
             return

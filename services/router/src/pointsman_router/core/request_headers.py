@@ -20,6 +20,9 @@ CONTROL = frozenset(
 )
 """Said to us, and of no concern to a model server."""
 
+LIMITS = frozenset((*TTFT_SLO_MS, *TPOT_SLO_MS, *QUEUE_TTL_MS))
+"""Those that say how long a request may take."""
+
 FORBIDDEN = frozenset(
     (
         "connection",

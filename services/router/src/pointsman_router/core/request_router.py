@@ -176,6 +176,25 @@ class RequestRouter:
             remove_headers=sorted(removed),
         )
 
+    def with_token_ids(
+        self, decision: RoutingDecision, prompts: Sequence[bytes]
+    ) -> RoutingDecision:
+        """A decision, once the tokens of its prompts are known: each as little-endian u32."""
+        block_tokens = self._pool.prefix_block_tokens
+        parsed = msgspec.structs.replace(decision.parsed, prompts=tuple(prompts), token_ids=True)
+        return msgspec.structs.replace(
+            decision,
+            parsed=parsed,
+            prompt_tokens=parsed.prompt_tokens,
+            block_hashes=block_hashes(
+                parsed.prompts,
+                seed=chain_seed(decision.target_model, parsed.cache_salt),
+                block_tokens=block_tokens,
+                max_blocks=self._max_prefix_blocks,
+            ),
+            block_tokens=block_tokens,
+        )
+
     def _asked(self, headers: RequestHeaders, body: bytes, *, bodiless: bool) -> _Asked:
         parsed = self._parse(headers, body, bodiless=bodiless)
         control = headers.control_names()
@@ -206,7 +225,7 @@ class RequestRouter:
             prompt_tokens = round(prompt_tokens * ratio)
             block_tokens = max(1, round(block_tokens * ratio))
         ttft_slo_ms = tpot_slo_ms = queue_ttl_ms = None
-        if control:
+        if control and not names.LIMITS.isdisjoint(control):
             ttft_slo_ms = milliseconds(headers.get(*names.TTFT_SLO_MS))
             tpot_slo_ms = milliseconds(headers.get(*names.TPOT_SLO_MS))
             queue_ttl_ms = milliseconds(headers.get(*names.QUEUE_TTL_MS), most=LONGEST_QUEUE_TTL_MS)

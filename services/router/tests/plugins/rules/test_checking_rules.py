@@ -48,7 +48,6 @@ def tried(
             400,
             "model does not satisfy pattern: ^x",
         ),
-        ({"schema": {"$ref": "http://127.0.0.1:1/x"}}, 500, "the rule test/r failed: error"),
     ],
 )
 def test_what_is_not_wanted_is_refused_with_the_reason(
@@ -80,6 +79,38 @@ def test_a_pattern_that_would_take_for_ever_elsewhere_is_quick() -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a" * 200_000}]})
     result = tried("validate", body=body.encode(), refusePatterns=[{"pattern": "^(a+)+b$"}])
     assert result.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        ({"$ref": "http://127.0.0.1:1/x"}, "'http://127.0.0.1:1/x'"),
+        ({"properties": {"a": {"items": {"$ref": "#/$defs/b"}}}}, "'#/$defs/b'"),
+        ({"$ref": "#/title", "title": "t"}, "'#/title'"),
+        ({"anyOf": [{"$dynamicRef": "#nowhere"}]}, "'#nowhere'"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_refused_with_the_policy(
+    schema: dict[str, Any], shown: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        tried("validate", schema=schema)
+    assert refused.value.key == "rules[0].parameters.schema" and shown in refused.value.why
+
+
+def test_references_within_a_schema_are_followed() -> None:
+    schema = {
+        "$id": "http://team/a",
+        "$defs": {"few": {"$id": "few", "maximum": 10}, "named": {"$anchor": "n", "maxLength": 9}},
+        "properties": {
+            "max_tokens": {"$ref": "few"},
+            "model": {"$ref": "#n"},
+            # A member of this name is no reference.
+            "meta": {"properties": {"$ref": {"type": "string"}}},
+        },
+    }
+    refusal = tried("validate", schema=schema).refusal
+    assert refusal is not None and refusal.message == "max_tokens does not satisfy maximum: 10"
 
 
 def test_a_schema_does_not_look_into_endless_depth() -> None:

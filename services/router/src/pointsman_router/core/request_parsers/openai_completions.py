@@ -22,6 +22,7 @@ class _Body(msgspec.Struct, frozen=True):
     max_tokens: Tokens = None
     n: Tokens = None
     cache_salt: str | None = None
+    add_special_tokens: bool | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
@@ -33,6 +34,7 @@ class OpenAiCompletionsParser:
     def parse(self, body: bytes) -> ParsedRequest:
         read = decode_body(_DECODER, body, request=REQUEST)
         prompts = input_prompts(read.prompt, request=REQUEST, param="prompt")
+        token_ids = is_token_ids(read.prompt)
         return ParsedRequest(
             api="openai-completions",
             model=model_of(read.model),
@@ -40,6 +42,8 @@ class OpenAiCompletionsParser:
             stream=bool(read.stream),
             max_output_tokens=token_count(("max_tokens", read.max_tokens), request=REQUEST),
             choices=token_count(("n", read.n), request=REQUEST),
-            token_ids=is_token_ids(read.prompt),
+            token_ids=token_ids,
+            engine_tokenizes=not token_ids,
+            special_tokens=read.add_special_tokens is not False,
             cache_salt=read.cache_salt or "",
         )

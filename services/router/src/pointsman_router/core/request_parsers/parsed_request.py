@@ -28,6 +28,10 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cache_salt: str = ""
     token_ids: bool = False
     """The prompts are token ids, so that their number is exact."""
+    engine_tokenizes: bool = False
+    """The prompts are texts that the engine tokenizes as they are, without a template."""
+    special_tokens: bool = True
+    """Then it adds those that its tokenizer puts around a text."""
     model_at: tuple[int, int] | None = None
     """Bytes at which the model stands as it is; `None`: as the JSON value of `model`."""
     reports_usage: bool = True

@@ -31,7 +31,8 @@ class PolicyBook:
         self._own: dict[str, Sequence[ConfiguredRule]] = {}
         self._pools: dict[str, dict[str, _Policy]] = {}
         self.refused: dict[tuple[str, str], str] = {}
-        """Why a policy is not in force, by pool and policy: of those that there are now."""
+        """Why a policy is not in force, by pool and policy: of those that there are now. The pool
+        of the router's own is empty."""
 
     def use_own(self, name: str, spec: object) -> None:
         """Take over the router's own rules of one name, for all pools.
@@ -40,6 +41,11 @@ class PolicyBook:
             SettingsError: they cannot be; those before stay.
         """
         self._own[name] = parse_policy(name, spec, self._catalogue)
+        self.refused.pop(("", name), None)
+
+    def refuse_own(self, name: str, error: SettingsError) -> None:
+        """Rules of the router's own could not be read or taken over: those before stay."""
+        self.refused["", name] = str(error)
 
     def use(self, pool: str, policies: Sequence[RoutePolicy]) -> None:
         """Take over the policies of a pool."""

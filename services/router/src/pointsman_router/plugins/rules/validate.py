@@ -16,7 +16,9 @@ from jsonschema.validators import (  # type: ignore[import-untyped]  # as above
     extend,
     validator_for,
 )
-from referencing import Registry
+from referencing import Registry, Resource
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from pointsman_common.errors import SettingsError
 from pointsman_common.plugin_catalogue import PluginType
@@ -148,6 +150,7 @@ def _validator(schema: dict[str, Any]) -> Validator:
         base.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise SettingsError("schema", f"{error.json_path}: {error.message}"[:500]) from error
+    _check_references(schema)
     patterns = {text: _compiled(text, "schema") for text in _patterns_of(schema)}
 
     def pattern(
@@ -159,6 +162,26 @@ def _validator(schema: dict[str, Any]) -> Validator:
     kind = extend(base, {"pattern": pattern})
     # An empty registry: a schema's reference must not make the router fetch anything.
     return kind(schema, registry=Registry())
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """A reference that leads nowhere would refuse every request, and only say so then."""
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    left = [(resource, Registry().resolver_with_root(resource))]
+    while left:
+        resource, resolver = left.pop()
+        contents: object = resource.contents
+        for keyword in ("$ref", "$dynamicRef"):
+            if not isinstance(contents, dict) or not isinstance(contents.get(keyword), str):
+                continue
+            try:
+                found = resolver.lookup(contents[keyword]).contents
+            except Unresolvable:
+                found = None
+            if not isinstance(found, dict | bool):
+                why = f"{keyword} {contents[keyword][:MAX_SHOWN]!r} is no schema of this document"
+                raise SettingsError("schema", why)
+        left += [(each, resolver.in_subresource(each)) for each in resource.subresources()]
 
 
 def _uses(schema: object, keyword: str) -> bool:
