@@ -25,7 +25,7 @@ from pointsman_common.envelope import EnvelopeStamp
 from pointsman_common.pool_view import PoolView
 from pointsman_common.testing.builders import POOL, a_descriptor, a_snapshot, an_endpoint
 from pointsman_ext_proc.adapters.exchange_stream import EdgeParts, ExchangeStream
-from pointsman_ext_proc.adapters.layer_clients import HOOKS, LayerClients
+from pointsman_ext_proc.adapters.layer_clients import HOOKS, LayerClients, Question
 from pointsman_ext_proc.adapters.lease_book import LeaseBook
 from pointsman_ext_proc.adapters.request_event_publisher import RequestEventPublisher
 from pointsman_ext_proc.app import exchange_rules, lease_rules, sequence_rules
@@ -93,9 +93,9 @@ class CannedTransport:
             ).SerializeToString(),
         }
 
-    async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
+    async def call(self, hop: Hop, question: Question, *, timeout_s: float) -> Message:
         del timeout_s
-        message.SerializeToString()
+        question().SerializeToString()
         return HOOKS[hop].reply.FromString(self.replies[hop])
 
     async def describe(self) -> None:

@@ -23,7 +23,10 @@ MODULES = [
     importlib.import_module(f"{contracts.__name__}.{found.name}")
     for found in pkgutil.iter_modules(contracts.__path__)
 ]
-FILES: list[FileDescriptor] = [module.DESCRIPTOR for module in MODULES]
+FILES: list[FileDescriptor] = [
+    module.DESCRIPTOR for module in MODULES if module.DESCRIPTOR.package.startswith("pointsman.")
+]
+"""Ours: KEDA's is explained where it is KEDA's."""
 MESSAGES: dict[str, Descriptor] = {
     message.full_name: message for file in FILES for message in file.message_types_by_name.values()
 }

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from pointsman_common import subjects
@@ -29,8 +29,11 @@ class FakeDatalayer(HookChannel):
         self.on_ask: list[pool_pb2.PoolDelta] = []
         self.bus: InMemoryBus | None = None
 
-    async def call(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
+    async def call(
+        self, path: str, message: bytes | Callable[[], bytes], *, timeout_s: float
+    ) -> bytes:
         assert path == GET_SNAPSHOT
+        assert isinstance(message, bytes)
         assert timeout_s > 0
         self.asked.append(pool_pb2.GetSnapshotRequest.FromString(message).pool)
         for delta in self.on_ask:

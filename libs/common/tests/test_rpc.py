@@ -177,6 +177,24 @@ async def test_a_lone_address_is_tried_twice_since_it_may_stand_for_several() ->
         assert await channel.call(HOOK, b"", timeout_s=5) == b"yes"
 
 
+async def test_a_message_that_is_a_function_is_made_anew_for_each_try() -> None:
+    heard: list[bytes] = []
+
+    def first_no_then_yes(message: bytes) -> bytes:
+        heard.append(message)
+        if len(heard) == 1:
+            raise RpcError(RpcStatus.UNAVAILABLE, "not here")
+        return b"yes"
+
+    made = iter((b"1", b"2"))
+    async with (
+        Replica("a", first_no_then_yes).running() as replica,
+        a_channel(replica.url) as channel,
+    ):
+        await channel.call(HOOK, lambda: next(made), timeout_s=5)
+    assert heard == [b"1", b"2"]
+
+
 async def test_when_nobody_is_there_the_call_fails_at_once() -> None:
     nobody, none = await unused_url(), await unused_url()
     loop = asyncio.get_running_loop()

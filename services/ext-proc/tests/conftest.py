@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import edge_gateway
 from support.transport import TEST_TRANSPORT
 
 from pointsman_common import subjects
@@ -30,6 +31,8 @@ from pointsman_ext_proc.core.exchange_events import Destination, Dispatched
 from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
 from pointsman_ext_proc.settings import ExtProcSettings
 from wire import Server, Transport
+
+start_gateway = edge_gateway.start_gateway
 
 
 class FakeLayers:

@@ -45,6 +45,14 @@ def test_errors_of_the_model_server_show_as_such() -> None:
     assert b'error_code="ModelServerError"' in generate_latest(metrics.registry)
 
 
+def test_an_evicted_request_is_no_error_of_the_model_server() -> None:
+    metrics, lease = Metrics(), a_lease()
+    metrics.lease_opened(lease)
+    metrics.lease_ended(lease, LeaseEnd(429, "evicted"), 101.0)
+    assert value(metrics, "llm_d_epp_request_error_total") == 0.0
+    assert value(metrics, "llm_d_epp_request_running") == 0.0
+
+
 def test_refusals_are_counted_by_their_code_with_what_was_understood() -> None:
     metrics = Metrics()
     metrics.refused(Refused(Rejection(http_status=429, code="ResourceExhausted"), a_descriptor()))

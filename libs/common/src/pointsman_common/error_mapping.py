@@ -32,6 +32,7 @@ REJECTED_TTL_EXPIRED = "rejected-ttl-expired"
 REJECTED_CONTEXT_CANCELLED = "rejected-context-cancelled"
 REJECTED_SHUTTING_DOWN = "rejected-shutting-down"
 EVICTED_PRIORITY = "evicted-priority"
+EVICTED = "evicted"
 
 REJECTED_TENANT_LIMIT = "rejected-tenant-limit"
 """Not upstream's: a tenant has used up what it may use in a window of time."""

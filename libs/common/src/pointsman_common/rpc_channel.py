@@ -1,6 +1,6 @@
 """Calls from one layer to another: several replicas, one deadline, and errors by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pointsman_common.clock import Clock
 from pointsman_common.errors import SettingsError
@@ -51,8 +51,10 @@ class HookChannel:
             transport=transport,
         )
 
-    async def call(self, path: str, message: bytes, *, timeout_s: float) -> bytes:
-        """Call until a replica answers.
+    async def call(
+        self, path: str, message: bytes | Callable[[], bytes], *, timeout_s: float
+    ) -> bytes:
+        """Call until a replica answers. A `message` that is a function is made anew each time.
 
         Raises:
             RpcFailed: UNAVAILABLE when none is reachable, DEADLINE_EXCEEDED, or a replica's error.
@@ -61,7 +63,8 @@ class HookChannel:
         left = _ATTEMPTS
         while True:
             try:
-                return await self._channel.unary(path, message, timeout_s=timeout_s)
+                content = message() if callable(message) else message
+                return await self._channel.unary(path, content, timeout_s=timeout_s)
             except RpcError as error:
                 left -= 1
                 timeout_s = ends_at - self._clock.monotonic()

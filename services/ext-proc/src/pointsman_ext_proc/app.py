@@ -18,6 +18,7 @@ from pointsman_common.rpc_channel import HookChannel
 from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log
 from pointsman_ext_proc.adapters.access_log_server import AccessLogServer
+from pointsman_ext_proc.adapters.eviction_subscriber import EvictionSubscriber
 from pointsman_ext_proc.adapters.exchange_stream import EdgeParts
 from pointsman_ext_proc.adapters.ext_proc_server import ExtProcServer, read_tls
 from pointsman_ext_proc.adapters.health_service import HealthService
@@ -168,7 +169,10 @@ def compose(settings: ExtProcSettings, bus: Bus, clock: Clock, *, replica: str) 
         open_leases=lambda: len(leases),
     )
     pool = PoolSubscriber(bus, clock, view, pool=settings.pool, datalayer=datalayer)
-    parts = (admin, server, leases, scheduler, pool, heartbeat)
+    evictions = EvictionSubscriber(
+        bus, settings.pool, exchanges.streams, leases, on_eviction=metrics.eviction
+    )
+    parts = (admin, server, evictions, leases, scheduler, pool, heartbeat)
     return Edge(parts, server, exchanges, view, leases, metrics)
 
 

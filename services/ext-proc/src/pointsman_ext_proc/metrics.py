@@ -6,8 +6,9 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from pointsman_common.circuit import Circuit
 from pointsman_common.contracts.routing_pb2 import RequestDescriptor
-from pointsman_ext_proc.core.circuit import Circuit
+from pointsman_ext_proc.core.eviction import EVICTIONS, Eviction
 from pointsman_ext_proc.core.exchange_events import Refused
 from pointsman_ext_proc.core.layer_sequence import Hop
 from pointsman_ext_proc.core.open_lease import LeaseEnd, OpenLease
@@ -156,6 +157,13 @@ class Metrics:
         self._lost_leases = counter(
             "pointsman_edge_lost_leases_total", "Leases given up without knowing their end"
         )
+        evictions = counter(
+            "pointsman_edge_evictions_total",
+            "Requests in flight that a flow controller had end: refused before an answer, cut in"
+            " the middle of it, or out-of-reach: carried on to their end by the gateway alone",
+            ("outcome",),
+        )
+        self._evictions = {outcome: evictions.labels(outcome) for outcome in EVICTIONS}
         self.stream_failures = counter(
             "pointsman_edge_stream_failures_total", "ext_proc streams ended by an unexpected error"
         )
@@ -200,7 +208,7 @@ class Metrics:
         series.running.dec()
         series.durations.observe(duration_s)
         series.response_bytes.observe(end.response_bytes)
-        if end.http_status >= 400:
+        if end.http_status >= 400 and end.cause != "evicted":
             self._errors.labels(*series.labels, "ModelServerError").inc()
         if end.cause == "lost":
             self._lost_leases.inc()
@@ -230,6 +238,9 @@ class Metrics:
             self._hop_series[hop].observe(seconds)
         if outcome not in ("ok", "cancelled"):
             self._hop_failures.labels(hop.value, outcome).inc()
+
+    def eviction(self, outcome: Eviction) -> None:
+        self._evictions[outcome].inc()
 
     def degraded(self, hop: Hop) -> None:
         self._degraded.labels(hop.value).inc()

@@ -4,6 +4,7 @@ import pytest
 
 from pointsman_common.contracts.layer_pb2 import Rejection
 from pointsman_ext_proc.adapters.immediate_response import immediate_answer
+from pointsman_ext_proc.core.eviction import EVICTION
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,13 @@ def test_upstream_s_format_is_plain_text_without_a_content_type() -> None:
 @pytest.mark.parametrize("status", [0, 200, 302, 600])
 def test_a_status_that_is_no_refusal_becomes_500(status: int) -> None:
     assert immediate_answer(Rejection(http_status=status), error_format="openai").http_status == 500
+
+
+def test_further_headers_come_last() -> None:
+    more = (("x-pointsman-queue-position", b"7"),)
+    answer = immediate_answer(Rejection(http_status=429), more, error_format="upstream")
+    assert answer.headers == more
+
+
+def test_the_text_of_an_eviction_has_no_prefix_as_upstream_s() -> None:
+    assert immediate_answer(EVICTION, error_format="upstream").body == EVICTION.message.encode()

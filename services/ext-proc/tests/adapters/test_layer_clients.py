@@ -21,6 +21,7 @@ from pointsman_ext_proc.adapters.layer_clients import (
     HttpTransport,
     LayerClients,
     LayerTimeoutError,
+    Question,
     transport_for,
 )
 from pointsman_ext_proc.core.layer_sequence import Call, Hop
@@ -46,9 +47,14 @@ class Scripted:
         self.takes: list[float] = []
         """Of the next calls, in place of `takes_s`."""
         self.timeouts: list[float] = []
+        self.ages_ms: list[int] = []
+        """Of the admissions asked for."""
 
-    async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
+    async def call(self, hop: Hop, question: Question, *, timeout_s: float) -> Message:
         self.calls += 1
+        message = question()
+        if isinstance(message, flow_pb2.AdmitRequest):
+            self.ages_ms.append(message.age_ms)
         self.timeouts.append(timeout_s)
         takes_s = self.takes.pop(0) if self.takes else self.takes_s
         if takes_s and self.clock is not None:
@@ -82,7 +88,8 @@ def away() -> LayerUnavailableError:
     return LayerUnavailableError("flow-controller", "gone")
 
 
-ADMIT = Call(Hop.ADMIT, flow_pb2.AdmitRequest(), 65.0)
+def an_admit(*, age_ms: int = 0) -> Call:
+    return Call(Hop.ADMIT, flow_pb2.AdmitRequest(age_ms=age_ms), 65.0)
 
 
 async def finished_within(clock: VirtualClock, work: Any, seconds: float) -> Any:
@@ -95,25 +102,37 @@ async def finished_within(clock: VirtualClock, work: Any, seconds: float) -> Any
 async def test_a_queued_request_outlives_its_flow_controller() -> None:
     clock = VirtualClock()
     transport = Scripted(away(), away(), away(), ADMITTED)
-    reply = await finished_within(clock, clients(transport, clock).call(ADMIT), 2.0)
+    reply = await finished_within(clock, clients(transport, clock).call(an_admit()), 2.0)
     assert reply == ADMITTED
     assert transport.calls == 4
     # Each attempt has what is left of the hop's deadline.
     assert transport.timeouts == sorted(transport.timeouts, reverse=True)
 
 
+async def test_a_request_that_is_asked_again_is_as_old_as_it_is() -> None:
+    clock = VirtualClock()
+    transport = Scripted(away(), away(), ADMITTED, takes_s=20.0)
+    reply = await finished_within(clock, clients(transport, clock).call(an_admit(age_ms=7)), 90.0)
+    assert reply == ADMITTED
+    first, second, third = transport.ages_ms
+    assert first == 7
+    # A wait of twenty seconds each, and a short one before it is asked again.
+    assert 20_007 <= second < 20_300
+    assert 40_007 <= third < 40_600
+
+
 async def test_a_request_gives_up_when_every_flow_controller_stays_away() -> None:
     clock = VirtualClock()
     transport = Scripted(away())
     with pytest.raises(LayerUnavailableError):
-        await finished_within(clock, clients(transport, clock).call(ADMIT), 2.0)
+        await finished_within(clock, clients(transport, clock).call(an_admit()), 2.0)
     assert 5 < transport.calls < 50
 
 
 async def test_a_long_wait_that_breaks_begins_the_retries_anew() -> None:
     clock = VirtualClock()
     transport = Scripted(away(), away(), away(), ADMITTED, takes_s=20.0)
-    reply = await finished_within(clock, clients(transport, clock).call(ADMIT), 90.0)
+    reply = await finished_within(clock, clients(transport, clock).call(an_admit()), 90.0)
     assert reply == ADMITTED
 
 
@@ -128,7 +147,7 @@ async def test_failing_open_a_request_that_nobody_takes_does_not_wait() -> None:
     )
     for _ in range(4):
         with pytest.raises(LayerUnavailableError):
-            await finished_within(clock, layers.call(ADMIT), 0.2)
+            await finished_within(clock, layers.call(an_admit()), 0.2)
     assert transport.calls == 3
     assert hops == ["unavailable"] * 3 + ["circuit-open"]
 
@@ -138,7 +157,7 @@ async def test_failing_open_too_a_queued_request_outlives_its_flow_controller() 
     transport = Scripted(away(), away(), away(), ADMITTED)
     layers = clients(transport, clock, admit_fails_open=True)
     transport.takes = [10.0]
-    reply = await finished_within(clock, layers.call(ADMIT), 12.0)
+    reply = await finished_within(clock, layers.call(an_admit()), 12.0)
     assert reply == ADMITTED
     assert transport.calls == 4
 
@@ -148,7 +167,7 @@ async def test_callers_that_go_while_a_layer_is_away_open_its_circuit() -> None:
     transport = Scripted(away())
     layers = clients(transport, clock, on_hop=lambda _, __, outcome: hops.append(outcome))
     for _ in range(3):
-        task = asyncio.create_task(layers.call(ADMIT))
+        task = asyncio.create_task(layers.call(an_admit()))
         await clock.advance(0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -197,7 +216,7 @@ async def test_a_caller_that_goes_is_no_failure_of_the_layer() -> None:
     clock, hops = VirtualClock(), list[str]()
     transport = Scripted(ADMITTED, takes_s=10.0)
     layers = clients(transport, clock, on_hop=lambda _, __, outcome: hops.append(outcome))
-    task = asyncio.create_task(layers.call(ADMIT))
+    task = asyncio.create_task(layers.call(an_admit()))
     await settle()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -223,7 +242,7 @@ async def test_a_hook_is_called_over_grpc(folder: Any) -> None:
 
     server, url = await serving(folder, pick)
     transport = transport_for(url, SystemClock(), key="scheduler_url")
-    assert await transport.call(Hop.PICK, PICK, timeout_s=5.0) == PICKED
+    assert await transport.call(Hop.PICK, lambda: PICK, timeout_s=5.0) == PICKED
     assert scheduling_pb2.PickRequest.FromString(seen[0]) == PICK
     await transport.close()
     await server.drain(0)
@@ -247,7 +266,7 @@ async def test_statuses_of_grpc_become_errors_by_name(
     server, url = await serving(folder, pick)
     transport = transport_for(url, SystemClock(), key="scheduler_url")
     with pytest.raises(kind, match="scheduler"):
-        await transport.call(Hop.PICK, PICK, timeout_s=5.0)
+        await transport.call(Hop.PICK, lambda: PICK, timeout_s=5.0)
     await transport.close()
     await server.drain(0)
 
@@ -256,7 +275,7 @@ async def test_an_unreadable_answer_is_a_failure_of_the_layer(folder: Any) -> No
     server, url = await serving(folder, lambda _: b"\xff\xff\xff")
     transport = transport_for(url, SystemClock(), key="scheduler_url")
     with pytest.raises(LayerFailedError, match="cannot be read"):
-        await transport.call(Hop.PICK, PICK, timeout_s=5.0)
+        await transport.call(Hop.PICK, lambda: PICK, timeout_s=5.0)
     await transport.close()
     await server.drain(0)
 
@@ -277,7 +296,7 @@ async def test_a_hook_is_called_as_json_over_http() -> None:
         picked = {"picked": {"endpoints": [{"address": "10.0.0.1:8000"}], "made_up_field": 1}}
         return httpx.Response(200, json=picked)
 
-    reply = await over_http(answer).call(Hop.PICK, PICK, timeout_s=5.0)
+    reply = await over_http(answer).call(Hop.PICK, lambda: PICK, timeout_s=5.0)
     assert isinstance(reply, scheduling_pb2.PickResponse)
     assert reply.picked.endpoints[0].address == "10.0.0.1:8000"
     url, body = seen[0]
@@ -295,7 +314,7 @@ async def test_bodies_travel_as_base64_both_ways() -> None:
         return httpx.Response(200, json={"routed": {"descriptor": descriptor, "body_patch": patch}})
 
     asked = routing_pb2.RouteRequest(body=b"\x00\xff{}")
-    reply = await over_http(answer).call(Hop.ROUTE, asked, timeout_s=5.0)
+    reply = await over_http(answer).call(Hop.ROUTE, lambda: asked, timeout_s=5.0)
     assert isinstance(reply, routing_pb2.RouteResponse)
     assert reply.routed.body_patch.replacement == b"\x00\xff{}"
 
@@ -317,7 +336,7 @@ async def test_bad_answers_over_http_are_errors_by_name(
 ) -> None:
     transport = over_http(lambda _: httpx.Response(status, content=content))
     with pytest.raises(kind, match="scheduler"):
-        await transport.call(Hop.PICK, PICK, timeout_s=5.0)
+        await transport.call(Hop.PICK, lambda: PICK, timeout_s=5.0)
 
 
 async def test_over_http_too_the_next_replica_is_tried_and_the_deadline_holds() -> None:
@@ -328,16 +347,16 @@ async def test_over_http_too_the_next_replica_is_tried_and_the_deadline_holds() 
 
     transport = over_http(answer, "http://one:1", "http://two:2")
     for _ in range(3):
-        await transport.call(Hop.PICK, PICK, timeout_s=5.0)
+        await transport.call(Hop.PICK, lambda: PICK, timeout_s=5.0)
 
     async def never(_: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError
 
     with pytest.raises(LayerTimeoutError):
-        await over_http(never).call(Hop.PICK, PICK, timeout_s=0.01)
+        await over_http(never).call(Hop.PICK, lambda: PICK, timeout_s=0.01)
     with pytest.raises(LayerUnavailableError, match="refused"):
-        await over_http(answer, "http://one:1").call(Hop.PICK, PICK, timeout_s=5.0)
+        await over_http(answer, "http://one:1").call(Hop.PICK, lambda: PICK, timeout_s=5.0)
 
 
 async def test_the_scheme_of_the_url_chooses_the_transport() -> None:

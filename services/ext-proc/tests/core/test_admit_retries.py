@@ -2,7 +2,8 @@ from random import Random
 
 import pytest
 
-from pointsman_ext_proc.core.admit_retries import AdmitRetries
+from pointsman_common.contracts.flow_pb2 import AdmitRequest
+from pointsman_ext_proc.core.admit_retries import AdmitRetries, AgeingAdmit
 
 
 def retries(*, fails_open: bool = False) -> AdmitRetries:
@@ -46,3 +47,9 @@ def test_a_long_wait_that_breaks_begins_anew() -> None:
 
 def test_before_any_failure_nothing_has_failed() -> None:
     assert not retries().failed
+
+
+def test_a_request_ages_between_the_times_that_it_is_asked_for() -> None:
+    ageing = AgeingAdmit(AdmitRequest(lease_id="lease-1", age_ms=250), 100.0)
+    assert [ageing.at(now).age_ms for now in (100.0, 100.5, 160.0)] == [250, 750, 60_250]
+    assert ageing.at(160.0).lease_id == "lease-1"

@@ -57,7 +57,9 @@ class Story:
             on_degraded=self.degraded.append,
         )
         request = CallLayers("r1", headers, b'{"model":"m"}', False, subset)
-        self.sequence = LayerSequence(shared, request, lease_id="lease-1", arrived_at=1_700.0)
+        self.sequence = LayerSequence(
+            shared, request, lease_id="lease-1", arrived_at=NOW - 0.25, arrived_at_wall=1_700.0
+        )
         self.step: Step = self.sequence.begin(NOW)
 
     def answered(self, *replies: Any, now: float = NOW) -> Step:
@@ -97,6 +99,7 @@ def test_the_layers_are_asked_in_order_and_the_answer_is_a_dispatch() -> None:
     story.answered(ROUTED)
     assert story.hop == "flow-controller"
     assert story.asked.lease_id == "lease-1"
+    assert story.asked.descriptor.arrived_at == 1_700.0
     story.answered(ADMITTED)
     assert story.hop == "scheduler"
     story.answered(picked("10.0.0.2:8000", "10.0.0.1:8000"))
@@ -106,6 +109,33 @@ def test_the_layers_are_asked_in_order_and_the_answer_is_a_dispatch() -> None:
     )
     assert story.dispatched.body is None
     assert not story.dispatched.unscheduled
+
+
+def test_an_admission_is_asked_for_with_the_age_of_the_request() -> None:
+    story = Story()
+    story.answered(ROUTED, now=NOW + 1.5)
+    assert story.asked.age_ms == 1_750
+
+
+@pytest.mark.parametrize(
+    ("position", "wait_ms", "headers"),
+    [
+        (7, 1_200, {"x-pointsman-queue-position": b"7", "x-pointsman-estimated-wait-ms": b"1200"}),
+        (7, 0, {"x-pointsman-queue-position": b"7"}),
+        (0, 0, {}),
+    ],
+)
+def test_a_refused_client_is_told_of_the_queue(
+    position: int, wait_ms: int, headers: dict[str, bytes]
+) -> None:
+    story = Story()
+    no = flow_pb2.AdmitResponse(
+        rejection=Rejection(http_status=429, retry_after_s=2),
+        queue_position=position,
+        estimated_wait_ms=wait_ms,
+    )
+    story.answered(ROUTED, no)
+    assert dict(story.refused.headers) == headers
 
 
 def test_each_hop_has_its_own_deadline_within_that_of_the_request() -> None:

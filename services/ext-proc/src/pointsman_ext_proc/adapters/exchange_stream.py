@@ -34,6 +34,7 @@ from pointsman_ext_proc.adapters.envoy_messages import (
 from pointsman_ext_proc.adapters.immediate_response import immediate_answer
 from pointsman_ext_proc.adapters.layer_clients import LayerClients
 from pointsman_ext_proc.adapters.lease_book import LeaseBook
+from pointsman_ext_proc.core.eviction import EVICTION
 from pointsman_ext_proc.core.exchange import Exchange, ExchangeRules
 from pointsman_ext_proc.core.exchange_events import (
     Action,
@@ -43,6 +44,7 @@ from pointsman_ext_proc.core.exchange_events import (
     Dispatched,
     EndStream,
     Event,
+    Evicted,
     FirstChunk,
     LayersAnswered,
     LeaseOpened,
@@ -81,6 +83,8 @@ class EdgeParts:
     new_request_id: Callable[[], str] = lambda: str(uuid.uuid4())
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """Of the streams that wait for the layers."""
+    streams: dict[str, "ExchangeStream"] = field(default_factory=dict)
+    """Open streams by their lease: those that an eviction can reach."""
 
 
 class ExchangeStream(CallbackStream):
@@ -135,12 +139,20 @@ class ExchangeStream(CallbackStream):
             self._catch_up()
 
     def on_reset(self) -> None:
-        task = self._task
-        if task is not None:
-            # Cancelled before its first step, it has no last one to leave the set.
-            task.add_done_callback(self._parts.tasks.discard)
-            task.cancel()
+        self._stop_asking()
         self._leave()
+
+    # -- called by the edge
+
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has begun to reach the client."""
+        return self._exchange.answered
+
+    def evict(self) -> None:
+        """End the request: a refusal, by which the gateway cuts off an answer that has begun."""
+        self._stop_asking()
+        self._handle(Evicted())
 
     # -- messages
 
@@ -213,6 +225,13 @@ class ExchangeStream(CallbackStream):
         task = self._task = asyncio.get_running_loop().create_task(self._decide(request))
         self._parts.tasks.add(task)
 
+    def _stop_asking(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            # Cancelled before its first step, it has no last one to leave the set.
+            task.add_done_callback(self._parts.tasks.discard)
+            task.cancel()
+
     async def _decide(self, request: CallLayers) -> None:
         try:
             decision = await self._ask_layers(request)
@@ -229,8 +248,13 @@ class ExchangeStream(CallbackStream):
     async def _ask_layers(self, request: CallLayers) -> Dispatched | Refused:
         parts, clock = self._parts, self._parts.clock
         self._lease_id = parts.leases.new_id()
+        parts.streams[self._lease_id] = self
         sequence = self._sequence = LayerSequence(
-            parts.shared, request, lease_id=self._lease_id, arrived_at=self._arrived_at_wall
+            parts.shared,
+            request,
+            lease_id=self._lease_id,
+            arrived_at=self._arrived_at,
+            arrived_at_wall=self._arrived_at_wall,
         )
         step = sequence.begin(clock.monotonic())
         while True:
@@ -264,25 +288,28 @@ class ExchangeStream(CallbackStream):
                     self._lease_id,
                     LeaseEnd(action.http_status, action.cause, action.response_bytes, action.usage),
                 )
-            case Unrouted(refused=refused):
-                self._unrouted(refused)
+            case Unrouted(refused=refused, evicted=evicted):
+                self._unrouted(refused, evicted=evicted)
             case _:
                 pass
 
-    def _unrouted(self, refused: Refused | None) -> None:
+    def _unrouted(self, refused: Refused | None, *, evicted: bool) -> None:
         if refused is not None:
             self._parts.on_refused(refused)
         if self._sequence is None or not self._sequence.counted:
             return
-        self._parts.leases.abandon(
-            self._lease_id,
-            None if refused is None else refused.descriptor,
-            http_status=0 if refused is None else refused.rejection.http_status,
-            cause="client-gone" if refused is None else "finished",
-        )
+        status, cause, descriptor = 0, "client-gone", None
+        if refused is not None:
+            status, cause = refused.rejection.http_status, "finished"
+            descriptor = refused.descriptor
+        elif evicted:
+            status, cause = EVICTION.http_status, "evicted"
+        self._parts.leases.abandon(self._lease_id, descriptor, http_status=status, cause=cause)
 
     def _refusal(self, refusal: Refusal) -> bytes:
-        answer = immediate_answer(refusal.rejection, error_format=self._parts.error_format)
+        answer = immediate_answer(
+            refusal.rejection, refusal.headers, error_format=self._parts.error_format
+        )
         return encode_refusal(answer)
 
     # -- ends
@@ -306,6 +333,7 @@ class ExchangeStream(CallbackStream):
             return
         self._is_over = True
         self._kept = None
+        self._parts.streams.pop(self._lease_id, None)
         try:
             # Nothing, when the end was told of already or is left to the access log.
             for action in self._exchange.handle(Cancelled()):

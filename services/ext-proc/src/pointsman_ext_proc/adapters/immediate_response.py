@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pointsman_common.contracts.layer_pb2 import Rejection
+from pointsman_common.error_mapping import EVICTED
 from pointsman_ext_proc.core.endpoint_headers import DROPPED_REASON
 from pointsman_ext_proc.core.exchange_events import Headers
 
@@ -23,20 +24,24 @@ class ImmediateAnswer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def immediate_answer(rejection: Rejection, *, error_format: str) -> ImmediateAnswer:
+def immediate_answer(
+    rejection: Rejection, more_headers: Headers = (), *, error_format: str
+) -> ImmediateAnswer:
     """`error_format` is `openai` (error JSON) or `upstream` (text, without a content type)."""
     status = rejection.http_status if 400 <= rejection.http_status <= 599 else 500
     headers: list[tuple[str, bytes]] = []
     if error_format == "openai":
         headers.append(("content-type", b"application/json"))
         body = _openai_body(rejection, status)
+    elif rejection.reason == EVICTED:  # the one text that upstream gives without its prefix
+        body = rejection.message.encode()
     else:
         body = f"inference error: {rejection.code} - {rejection.message}".encode()
     if rejection.reason:
         headers.append((DROPPED_REASON, rejection.reason.encode()))
     if rejection.retry_after_s:
         headers.append(("retry-after", b"%d" % rejection.retry_after_s))
-    return ImmediateAnswer(status, tuple(headers), body)
+    return ImmediateAnswer(status, (*headers, *more_headers), body)
 
 
 def _openai_body(rejection: Rejection, status: int) -> bytes:

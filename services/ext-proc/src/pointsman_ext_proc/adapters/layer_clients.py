@@ -15,6 +15,7 @@ import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
+from pointsman_common.circuit import Circuit
 from pointsman_common.clock import Clock
 from pointsman_common.contracts import flow_pb2, routing_pb2, scheduling_pb2
 from pointsman_common.contracts.layer_pb2 import DescribeRequest, DescribeResponse
@@ -23,8 +24,7 @@ from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.rpc_channel import HookChannel, RpcFailed
 from pointsman_common.rpc_server import DESCRIBE
 from pointsman_common.structured_log import get_logger
-from pointsman_ext_proc.core.admit_retries import AdmitRetries
-from pointsman_ext_proc.core.circuit import Circuit
+from pointsman_ext_proc.core.admit_retries import AdmitRetries, AgeingAdmit
 from pointsman_ext_proc.core.layer_sequence import Call, Hop
 from wire import RpcStatus
 
@@ -53,8 +53,12 @@ HOOKS: Mapping[Hop, Hook] = {
 }
 
 
+Question = Callable[[], Message]
+"""What to ask, made anew for each replica that is asked."""
+
+
 class LayerTransport(Protocol):
-    async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
+    async def call(self, hop: Hop, question: Question, *, timeout_s: float) -> Message:
         """Raises LayerUnavailableError or LayerFailedError."""
         ...
 
@@ -75,11 +79,11 @@ class GrpcTransport:
     def __init__(self, channel: HookChannel) -> None:
         self._channel = channel
 
-    async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
+    async def call(self, hop: Hop, question: Question, *, timeout_s: float) -> Message:
         hook = HOOKS[hop]
         try:
             raw = await self._channel.call(
-                hook.rpc_path, message.SerializeToString(), timeout_s=timeout_s
+                hook.rpc_path, lambda: question().SerializeToString(), timeout_s=timeout_s
             )
             return hook.reply.FromString(raw)
         except RpcFailed as error:
@@ -110,14 +114,11 @@ class HttpTransport:
         self._urls, self._client = [url.rstrip("/") for url in urls], client
         self._turn = 0
 
-    async def call(self, hop: Hop, message: Message, *, timeout_s: float) -> Message:
+    async def call(self, hop: Hop, question: Question, *, timeout_s: float) -> Message:
         hook = HOOKS[hop]
-        body = msgspec.json.encode(
-            json_format.MessageToDict(message, preserving_proto_field_name=True)
-        )
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._post(hop, hook.http_path, body)
+                response = await self._post(hop, hook.http_path, question)
         except TimeoutError as error:
             raise LayerTimeoutError(hop.value, f"no answer within {timeout_s:.3g} s") from error
         if response.status_code != 200:
@@ -143,11 +144,14 @@ class HttpTransport:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _post(self, hop: Hop, path: str, body: bytes) -> httpx.Response:
+    async def _post(self, hop: Hop, path: str, question: Question) -> httpx.Response:
         last: Exception | None = None
         for _ in self._urls:
             url = self._urls[self._turn % len(self._urls)]
             self._turn += 1
+            body = msgspec.json.encode(
+                json_format.MessageToDict(question(), preserving_proto_field_name=True)
+            )
             try:
                 return await self._client.post(
                     url + path, content=body, headers={"content-type": "application/json"}
@@ -191,18 +195,17 @@ class LayerClients:
         if not circuit.allows(started_at):
             self._on_hop(hop, 0.0, "circuit-open")
             raise LayerUnavailableError(hop.value, "it kept failing and is not asked for a while")
+        question = self._question(call, started_at)
         retries: AdmitRetries | None = None
         outcome = "cancelled"
         try:
             try:
-                reply = await self._transports[hop].call(
-                    hop, call.message, timeout_s=call.timeout_s
-                )
+                reply = await self._transports[hop].call(hop, question, timeout_s=call.timeout_s)
             except LayerUnavailableError as error:
                 if hop is not Hop.ADMIT:
                     raise
                 retries = self._admit_retries()
-                reply = await self._admit_again(call, started_at, retries, error)
+                reply = await self._admit_again(call, question, started_at, retries, error)
             outcome = "ok"
             circuit.succeeded()
             return reply
@@ -230,13 +233,25 @@ class LayerClients:
         for transport in self._transports.values():
             await transport.close()
 
+    def _question(self, call: Call, now: float) -> Question:
+        message = call.message
+        if not isinstance(message, flow_pb2.AdmitRequest):
+            return lambda: message
+        ageing, clock = AgeingAdmit(message, now), self._clock
+        return lambda: ageing.at(clock.monotonic())
+
     def _admit_retries(self) -> AdmitRetries:
         return AdmitRetries(
             retry_s=self._admit_retry_s, fails_open=self._admit_fails_open, rng=self._rng
         )
 
     async def _admit_again(
-        self, call: Call, asked_at: float, retries: AdmitRetries, failure: LayerUnavailableError
+        self,
+        call: Call,
+        question: Question,
+        asked_at: float,
+        retries: AdmitRetries,
+        failure: LayerUnavailableError,
     ) -> Message:
         """Ask for the same again and again, as long as `retries` says, after this `failure`."""
         transport = self._transports[call.hop]
@@ -252,7 +267,7 @@ class LayerClients:
             asked_at = self._clock.monotonic()
             try:
                 return await transport.call(
-                    call.hop, call.message, timeout_s=max(0.001, ends_at - asked_at)
+                    call.hop, question, timeout_s=max(0.001, ends_at - asked_at)
                 )
             except LayerUnavailableError as error:
                 failure = error

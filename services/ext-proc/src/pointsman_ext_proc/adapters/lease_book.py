@@ -93,6 +93,9 @@ class LeaseBook:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, lease_id: object) -> bool:
+        return lease_id in self._open
+
     def new_id(self) -> str:
         """Unique among all edges, and telling nothing."""
         self._count += 1

@@ -8,9 +8,23 @@ that nobody had taken does not wait for that.
 from random import Random
 
 from pointsman_common.backoff import retry_delay_s
+from pointsman_common.contracts.flow_pb2 import AdmitRequest
+from pointsman_ext_proc.core.open_lease import milliseconds
 
 REFUSED_WITHIN_S = 0.2
 """An attempt that failed sooner reached no queue: every replica refused the connection."""
+
+
+class AgeingAdmit:
+    """A request that is older each time it is asked for: it keeps its place and its time limit."""
+
+    def __init__(self, request: AdmitRequest, now: float) -> None:
+        self._request, self._arrived_at = request, now - request.age_ms / 1e3
+
+    def at(self, now: float) -> AdmitRequest:
+        """The request as it is then; valid until the next call. Times are monotonic seconds."""
+        self._request.age_ms = milliseconds(now - self._arrived_at)
+        return self._request
 
 
 class AdmitRetries:

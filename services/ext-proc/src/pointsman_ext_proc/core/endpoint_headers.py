@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from pointsman_common.contracts.flow_pb2 import AdmitResponse
 from pointsman_ext_proc.core.exchange_events import (
     Destination,
     Dispatched,
@@ -15,6 +16,8 @@ SUBSET = "x-gateway-destination-endpoint-subset"
 SCORES = "x-gateway-destination-endpoint-scores"
 DROPPED_REASON = "x-llm-d-request-dropped-reason"
 LEASE_ID = "x-pointsman-lease-id"
+QUEUE_POSITION = "x-pointsman-queue-position"
+ESTIMATED_WAIT = "x-pointsman-estimated-wait-ms"
 CONFORMANCE_SERVED = "x-conformance-test-served-endpoint"
 REQUEST_ID = "x-request-id"
 PREFILLER = "x-prefiller-host-port"
@@ -58,6 +61,15 @@ def header(headers: Headers, name: str) -> str | None:
         if key == name:
             return value.decode("utf-8", "replace")
     return None
+
+
+def queue_headers(refused: AdmitResponse) -> Headers:
+    """What a refused client is told of the queue that it was in, or would have been in."""
+    told = (
+        (QUEUE_POSITION, refused.queue_position),
+        (ESTIMATED_WAIT, refused.estimated_wait_ms),
+    )
+    return tuple([(name, b"%d" % value) for name, value in told if value])
 
 
 def destination_value(destinations: Iterable[Destination]) -> str:

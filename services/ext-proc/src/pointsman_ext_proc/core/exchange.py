@@ -9,16 +9,19 @@
     REQUEST    | response (the gateway's own) | REQUEST   | passed on
     RESPONSE   | response headers, body, trail| RESPONSE  | see response_phase.py
     RESPONSE   | closed, reset                | OVER      | AnswerEnded, unless it was told before
+    not OVER   | evicted                      | OVER      | Unrouted or AnswerEnded, the refusal
     OVER       | any                          | OVER      | –
 
 A lease is opened at most once, and each opened lease is ended exactly once, or left to the access
-log. A refusal is possible only before anything of the request was answered with a decision.
+log. But for an eviction, a refusal is possible only before anything of the request was answered
+with a decision. The gateway cuts off an answer that is refused when it has begun.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pointsman_ext_proc.core.eviction import EVICTION
 from pointsman_ext_proc.core.exchange_events import (
     Action,
     AnswerEnded,
@@ -26,10 +29,12 @@ from pointsman_ext_proc.core.exchange_events import (
     Dispatched,
     EndStream,
     Event,
+    Evicted,
     FirstChunk,
     LayersAnswered,
     LeaseServed,
     PeerClosed,
+    Refusal,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -78,6 +83,11 @@ class Exchange:
         """Whether the chunk goes back as it came, and that is all; else it must be handled."""
         return self._response is not None and self._response.echoes(event)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the answer of the model server, or of the gateway, has begun."""
+        return self._response is not None and self._response.begun
+
     def _request_headers(self, event: RequestHeaders) -> list[Action]:
         self._response = self._response_phase(event)
         return self._closing(self._request.take_headers(event))
@@ -110,6 +120,13 @@ class Exchange:
 
     def _cancelled(self, _: Cancelled) -> list[Action]:
         return self._close(reset=True)
+
+    def _evicted(self, _: Evicted) -> list[Action]:
+        ended = self._answer().evict() if self._leased else Unrouted(None, evicted=True)
+        if ended is None:
+            return []
+        self._request.state = RequestState.OVER
+        return [ended, Refusal(EVICTION), EndStream()]
 
     def _close(self, *, reset: bool) -> list[Action]:
         if not self._leased:
@@ -152,4 +169,5 @@ class Exchange:
         ResponseTrailers: _response_trailers,
         PeerClosed: _peer_closed,
         Cancelled: _cancelled,
+        Evicted: _evicted,
     }

@@ -106,6 +106,8 @@ class Refused(msgspec.Struct, frozen=True):
     """As far as the request was understood."""
     lease_id: str = ""
     """Set when a layer may have counted the request under it."""
+    headers: Headers = ()
+    """Of the answer, beyond those of the rejection."""
 
 
 class LayersAnswered(msgspec.Struct, frozen=True):
@@ -120,6 +122,10 @@ class Cancelled(msgspec.Struct, frozen=True):
     """The gateway reset the stream: the client is gone, unless the answer was through."""
 
 
+class Evicted(msgspec.Struct, frozen=True):
+    """A flow controller needs the room of this request, which is to end."""
+
+
 Event = (
     RequestHeaders
     | RequestBody
@@ -130,6 +136,7 @@ Event = (
     | LayersAnswered
     | PeerClosed
     | Cancelled
+    | Evicted
 )
 
 
@@ -209,6 +216,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """An immediate response; the stream ends after it."""
 
     rejection: Rejection
+    headers: Headers = ()
+    """Beyond those of the rejection."""
 
 
 Reply = (
@@ -272,7 +281,7 @@ class AnswerEnded(msgspec.Struct, frozen=True):
     http_status: int
     """0: there was no answer."""
     cause: str
-    """finished or client-gone."""
+    """finished, client-gone or evicted."""
     response_bytes: int = 0
     usage: Usage | None = None
 
@@ -281,7 +290,8 @@ class Unrouted(msgspec.Struct, frozen=True):
     """The request ended before it was sent anywhere."""
 
     refused: Refused | None
-    """`None`: the client went."""
+    """`None`: the client went, or it was evicted."""
+    evicted: bool = False
 
 
 class EndStream(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from pointsman_common.error_mapping import REJECTED_NO_ENDPOINTS, rejection, rej
 from pointsman_common.errors import LayerFailedError, LayerUnavailableError
 from pointsman_ext_proc.core.body_pieces import patched
 from pointsman_ext_proc.core.endpoint_directory import EndpointDirectory
-from pointsman_ext_proc.core.endpoint_headers import NOT_FROM_CLIENTS, header
+from pointsman_ext_proc.core.endpoint_headers import NOT_FROM_CLIENTS, header, queue_headers
 from pointsman_ext_proc.core.exchange_events import (
     CallLayers,
     Destination,
@@ -34,6 +34,7 @@ from pointsman_ext_proc.core.exchange_events import (
     Refused,
 )
 from pointsman_ext_proc.core.last_resort import LastResort
+from pointsman_ext_proc.core.open_lease import milliseconds
 
 DEFAULT_FLOW = "default-flow"
 BYTES_PER_TOKEN = 4
@@ -98,11 +99,18 @@ class Shared:
 
 class LayerSequence:
     def __init__(
-        self, shared: Shared, request: CallLayers, *, lease_id: str, arrived_at: float
+        self,
+        shared: Shared,
+        request: CallLayers,
+        *,
+        lease_id: str,
+        arrived_at: float,
+        arrived_at_wall: float,
     ) -> None:
-        """`arrived_at` is in seconds since 1970."""
+        """`arrived_at` is in monotonic seconds, `arrived_at_wall` in seconds since 1970."""
         self._shared, self._rules = shared, shared.rules
-        self._request, self._lease_id, self._arrived_at = request, lease_id, arrived_at
+        self._request, self._lease_id = request, lease_id
+        self._arrived_at, self._arrived_at_wall = arrived_at, arrived_at_wall
         self._hop = Hop.ROUTE
         self._deadline = Deadline(0.0)
         self._routed = routing_pb2.Routed()
@@ -125,7 +133,7 @@ class LayerSequence:
             body=request.body,
             bodiless=request.bodiless,
             subset=_subset(request.subset),
-            arrived_at=self._arrived_at,
+            arrived_at=self._arrived_at_wall,
         )
         add = message.headers.add
         for name, value in request.headers:
@@ -164,9 +172,9 @@ class LayerSequence:
         self._hop = hop
         return Call(hop, message, self._deadline.left(now, at_most=self._rules.timeouts_s[hop]))
 
-    def _refuse(self, why: Rejection) -> Refused:
+    def _refuse(self, why: Rejection, headers: Headers = ()) -> Refused:
         descriptor = self._routed.descriptor if self._hop is not Hop.ROUTE else None
-        return Refused(why, descriptor, self._lease_id if self._counted else "")
+        return Refused(why, descriptor, self._lease_id if self._counted else "", headers)
 
     def _after_route(self, reply: routing_pb2.RouteResponse, now: float) -> Step:
         outcome = reply.WhichOneof("outcome")
@@ -186,19 +194,23 @@ class LayerSequence:
         descriptor = routed.descriptor
         # What the edge knows for certain, whatever the router made of it.
         descriptor.pool = self._rules.pool
-        descriptor.arrived_at = self._arrived_at
+        descriptor.arrived_at = self._arrived_at_wall
         if not descriptor.fairness_id:
             descriptor.fairness_id = DEFAULT_FLOW
         if self._request.subset is not None:
             descriptor.subset.CopyFrom(EndpointSubset(endpoints=self._request.subset))
         self._counted = True
-        message = flow_pb2.AdmitRequest(descriptor=descriptor, lease_id=self._lease_id)
+        message = flow_pb2.AdmitRequest(
+            descriptor=descriptor,
+            lease_id=self._lease_id,
+            age_ms=milliseconds(now - self._arrived_at),
+        )
         return self._call(Hop.ADMIT, message, now)
 
     def _after_admit(self, reply: flow_pb2.AdmitResponse, now: float) -> Step:
         result = reply.WhichOneof("result")
         if result == "rejection":
-            return self._refuse(reply.rejection)
+            return self._refuse(reply.rejection, queue_headers(reply))
         if result is None:
             return self._broken("it answered neither an admission nor a rejection", now)
         return self._pick(now)

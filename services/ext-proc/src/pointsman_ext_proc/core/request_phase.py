@@ -126,7 +126,7 @@ class RequestPhase:
         if isinstance(decision, Refused):
             self.state = RequestState.OVER
             self._body = b""
-            return [Unrouted(decision), Refusal(decision.rejection)]
+            return [Unrouted(decision), Refusal(decision.rejection, decision.headers)]
         self.state = RequestState.SENT
         body = self._body if decision.body is None else decision.body
         original, self._body = self._body, b""

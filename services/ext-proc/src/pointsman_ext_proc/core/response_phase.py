@@ -13,6 +13,7 @@
     PASSING  | the end  | any                  | DONE    | go on; AnswerEnded
     not DONE | closed   | NONE                 | DONE    | AnswerEnded
     not DONE | closed, reset | other           | DONE    | AnswerEnded, client-gone
+    not DONE, not LEFT | evicted               | DONE    | AnswerEnded, evicted
     PASSING  | the end  | same, status >= 500  | LEFT    | go on; EndStream
     LEFT     | any      |                      | LEFT    | –  (the access log tells the end)
 
@@ -25,6 +26,7 @@ from enum import Enum, auto
 from pointsman_ext_proc.core.answer_reader import AnswerReader
 from pointsman_ext_proc.core.body_pieces import pieces
 from pointsman_ext_proc.core.endpoint_headers import CONFORMANCE_SERVED, header
+from pointsman_ext_proc.core.eviction import EVICTION
 from pointsman_ext_proc.core.exchange_events import (
     MAX_PIECE_BYTES,
     Action,
@@ -79,6 +81,10 @@ class ResponsePhase:
         """Chunks are passed on as they are; the reader may listen."""
         self._held: list[bytes] = []
         self._held_length = 0
+
+    @property
+    def begun(self) -> bool:
+        return self.state is not ResponseState.AWAITING
 
     def expect(self, dispatched: Dispatched) -> None:
         """The request has gone: this is what it was."""
@@ -150,6 +156,14 @@ class ResponsePhase:
             return []
         whole = self._mode is BodyMode.NONE and (self._status > 0 or not reset)
         return [self._end("finished" if whole else "client-gone")]
+
+    def evict(self) -> AnswerEnded | None:
+        """End the answer before its time; `None`: it has ended, or is out of the edge's reach."""
+        if self.state in (ResponseState.LEFT, ResponseState.DONE):
+            return None
+        if self.state is ResponseState.AWAITING:
+            self._status = EVICTION.http_status
+        return self._end("evicted")
 
     def _answered_headers(self, served: str) -> AnsweredHeaders:
         echo = ((CONFORMANCE_SERVED, served.encode()),) if self._echo_served and served else ()
