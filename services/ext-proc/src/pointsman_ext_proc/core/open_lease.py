@@ -54,6 +54,7 @@ class OpenLease:
             priority=descriptor.priority,
             prompt_tokens=descriptor.prompt_tokens,
             prefill_tokens=picked.prefill_tokens,
+            prefill_endpoint_uid=picked.prefill.uid,
             expected_output_tokens=picked.expected_output_tokens,
             serving=self.serving,
             age_ms=milliseconds(now - self.opened_at),
