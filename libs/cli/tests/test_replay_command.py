@@ -46,6 +46,20 @@ def test_a_trace_of_a_file_is_read_up_to_the_requests_asked_for(
     assert "mine: 20 requests, 100/10 tokens in/out" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("pool", ["follows the recommendation", "has all of them throughout"])
+def test_the_digest_of_a_trace_is_a_table_and_a_page(
+    pool: str, tmp_path: Path, capsys: Captured
+) -> None:
+    page = tmp_path / "digest.html"
+    words = ["replay", "--digest", *QUICK, "--report", str(page)]
+    fixed = ["--fixed-pool"] if "all" in pool else []
+    assert main([*words, *fixed]) == 0
+    said = capsys.readouterr().out
+    assert f"the pool {pool}" in said
+    assert "direction changes of the recommendation: 0 in all" in said
+    assert page.read_text(encoding="utf-8").count("<svg") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -55,6 +69,9 @@ def test_a_trace_of_a_file_is_read_up_to_the_requests_asked_for(
         (["--policy", "x=none.yaml"], "policy x: none.yaml cannot be read"),
         (["--report", "none/out.html"], "none/out.html cannot be written"),
         (["--requests", "1"], "one request makes no load"),
+        (["--fixed-pool"], "--fixed-pool goes with --digest"),
+        (["--digest", "--report", "none/out.html"], "none/out.html cannot be written"),
+        (["--digest", "--report", "a.html", "a.csv", "b.csv"], "a page of one trace"),
     ],
 )
 def test_what_cannot_be_replayed_is_said_in_a_line(

@@ -11,7 +11,7 @@ from pointsman_common.errors import PointsmanError
 from pointsman_common.rpc_address import RpcTransport, listen_addresses
 from pointsman_common.rpc_channel import MAX_MESSAGE_BYTES
 from pointsman_common.structured_log import get_logger
-from wire import RpcError, Server, ServerTls
+from wire import CallbackStream, RpcError, Server, ServerTls
 
 log = get_logger("rpc-server")
 
@@ -34,10 +34,15 @@ class RpcServer:
         *,
         describe: Callable[[], DescribeResponse],
         ready: Callable[[], bool],
+        streams: Mapping[str, Callable[[], CallbackStream]] | None = None,
         tls: ServerTls | None = None,
         transport: RpcTransport = "wire",
     ) -> None:
-        """Raises SettingsError, naming `listen_address`, when an address is none."""
+        """`streams`: what makes the object of each streaming call, by path.
+
+        Raises:
+            SettingsError: an address is none; names `listen_address`.
+        """
         self._addresses = listen_addresses(addresses)
         self._ready, self._draining = ready, False
         self._server = Server(
@@ -48,6 +53,8 @@ class RpcServer:
         )
         for path, hook in hooks.items():
             self._server.unary(path, _with_statuses(hook))
+        for path, factory in (streams or {}).items():
+            self._server.bidi_callbacks(path, factory)
         self._server.unary(DESCRIBE, lambda _: describe().SerializeToString())
         self._server.unary(HEALTH_CHECK, self._check)
         self.bound: list[str] = []

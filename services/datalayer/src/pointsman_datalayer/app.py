@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from fastapi import FastAPI
+
 from pointsman_common.admin_api import AdminApi
 from pointsman_common.clock import Clock, SystemClock
 from pointsman_common.contracts.events_pb2 import RequestFinished
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
 from pointsman_common.envelope import EnvelopeStamp
+from pointsman_common.errors import SettingsError
 from pointsman_common.heartbeat import Heartbeat
+from pointsman_common.http_part import HttpPart, HttpTls
 from pointsman_common.identity import description, replica_id
 from pointsman_common.in_flight import LeaseTable
 from pointsman_common.lease_subscriber import LeaseSubscriber
@@ -22,13 +26,16 @@ from pointsman_common.rpc_server import RpcServer
 from pointsman_common.settings_loader import load_settings
 from pointsman_common.structured_log import configure_log
 from pointsman_datalayer.adapters.bus_listener import BusListener
+from pointsman_datalayer.adapters.demand_meter import DemandMeter
 from pointsman_datalayer.adapters.envoy_endpoint_file import EnvoyEndpointFile
+from pointsman_datalayer.adapters.external_metrics_api import build_external_metrics_api
 from pointsman_datalayer.adapters.file_discovery import FileDiscovery
+from pointsman_datalayer.adapters.keda_scaler import KedaScaler
 from pointsman_datalayer.adapters.kubernetes_api import KubernetesApi
 from pointsman_datalayer.adapters.kubernetes_status import KubernetesStatusWriter
 from pointsman_datalayer.adapters.kubernetes_watch import KubernetesDiscovery, namespaces_of
 from pointsman_datalayer.adapters.kv_event_reader import KvEventReader, KvPorts
-from pointsman_datalayer.adapters.metrics_scraper import MetricsScraper, open_http_fetcher
+from pointsman_datalayer.adapters.pool_history import PoolHistory
 from pointsman_datalayer.adapters.pool_rpc_server import pool_hooks
 from pointsman_datalayer.adapters.pool_snapshot_publisher import PoolSnapshotPublisher
 from pointsman_datalayer.adapters.redis_endpoint_store import RedisEndpointStore
@@ -40,13 +47,14 @@ from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
 from pointsman_datalayer.core.layer_roster import LayerRoster
 from pointsman_datalayer.core.live_state import LiveState
 from pointsman_datalayer.core.manifest_intake import ManifestIntake
+from pointsman_datalayer.core.pool_demand import DemandBook
 from pointsman_datalayer.core.pool_digest import DigestLimits, PoolDigests
 from pointsman_datalayer.core.replica_recommendation import ReplicaLimits
-from pointsman_datalayer.core.scrape_schedule import ScrapeIntervals, ScrapeSchedule
 from pointsman_datalayer.core.shards import Shards
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.core.watched_objects import WatchedObjects
 from pointsman_datalayer.metrics import Metrics
+from pointsman_datalayer.scraping import build_scraping
 from pointsman_datalayer.settings import DatalayerSettings
 
 LAYER = "datalayer"
@@ -71,7 +79,17 @@ async def run(settings: DatalayerSettings) -> None:
     discovery = await find_sources(settings, clock, registry, metrics, replica=replica)
     shards = Shards(replica, decided=not settings.redis_url)
     leases = LeaseTable(edge_ttl_s=settings.edge_lease_ttl_s)
-    digests = PoolDigests(registry, leases.in_flight, digest_limits(settings))
+    decisions, roster = DecisionLog(capacity=settings.decisions_kept), LayerRoster()
+    demand = DemandBook()
+    meter = DemandMeter(clock, leases, demand)
+    digests = PoolDigests(
+        registry,
+        leases.in_flight,
+        digest_limits(settings),
+        demand=demand,
+        leases=leases.leases,
+        queued=roster.queued,
+    )
     publisher = PoolSnapshotPublisher(
         bus,
         clock,
@@ -82,7 +100,18 @@ async def run(settings: DatalayerSettings) -> None:
         settings=settings,
         speaks=shards.speaks,
     )
-    decisions, roster = DecisionLog(capacity=settings.decisions_kept), LayerRoster()
+    history = PoolHistory(
+        settings.redis_url,
+        clock,
+        registry,
+        digests,
+        metrics,
+        in_flight=leases.in_flight,
+        speaks=shards.speaks,
+        interval_s=settings.history_interval_s,
+        stored=settings.history_stored,
+    )
+    keda = KedaScaler(clock, registry, digests)
     store = (
         RedisEndpointStore(
             settings.redis_url,
@@ -95,18 +124,8 @@ async def run(settings: DatalayerSettings) -> None:
         if settings.redis_url
         else None
     )
-    intervals = ScrapeIntervals(settings.scrape_interval_s, settings.scrape_idle_interval_s)
-    scraper = MetricsScraper(
-        clock,
-        registry,
-        ScrapeSchedule(intervals, Random()),
-        metrics,
-        open_fetcher=lambda: open_http_fetcher(
-            settings.scrape_timeout_s, settings.scrape_max_bytes
-        ),
-        in_flight=leases.in_flight,
-        path=settings.scrape_path,
-        shards=shards,
+    scraping = build_scraping(
+        settings, clock, registry, metrics, shards=shards, in_flight=leases.in_flight
     )
     metrics.watch(registry, digests, leases.in_flight, lambda: bus.dropped)
 
@@ -115,17 +134,16 @@ async def run(settings: DatalayerSettings) -> None:
             store.keep_decision(receipt, payload)
 
     def settle(event: RequestFinished) -> None:
+        meter.finished(event)
         decision, lease = decisions.finish(event), leases.get(event.lease_id)
         pool = lease.pool if lease else decision.pool if decision else ""
         if pool and store is not None:
             store.keep_finish(pool, event)
         if event.cause == "connection-failed" and lease is not None:
-            scraper.hasten(lease.endpoint)
+            scraping.scraper.hasten(lease.endpoint)
 
     def describe() -> DescribeResponse:
-        hashes = "".join(state.config.hash for state in registry.pools().values())
-        digest = hashlib.sha256(hashes.encode()).hexdigest()[:16]
-        return description(LAYER, replica, config_hash=digest)
+        return description(LAYER, replica, config_hash=config_hash(registry))
 
     state = LiveState(
         registry,
@@ -136,7 +154,9 @@ async def run(settings: DatalayerSettings) -> None:
         discovery.status,
         settings.metrics_stale_after_s,
     )
-    rest = build_rest_api(state, clock, decisions, store, event_clients=settings.event_clients)
+    rest = build_rest_api(
+        state, clock, decisions, store, event_clients=settings.event_clients, history=history
+    )
     admin = AdminApi(
         settings.admin_address,
         settings=settings,
@@ -147,7 +167,8 @@ async def run(settings: DatalayerSettings) -> None:
     )
     rpc = RpcServer(
         settings.listen_address,
-        pool_hooks(registry, publisher),
+        {**pool_hooks(registry, publisher), **keda.hooks},
+        streams=keda.streams,
         describe=describe,
         ready=lambda: registry.discovered,
         transport=settings.rpc_transport,
@@ -188,6 +209,9 @@ async def run(settings: DatalayerSettings) -> None:
                 ready=lambda: registry.discovered and bus.connected,
             )
         )
+    if settings.external_metrics_address:
+        app = build_external_metrics_api(clock, registry, digests)
+        optional.append(external_metrics_part(settings, app))
     if settings.envoy_eds_path:
         optional.append(
             EnvoyEndpointFile(
@@ -198,10 +222,21 @@ async def run(settings: DatalayerSettings) -> None:
         admin,
         rpc,
         *discovery.parts,
-        scraper,
+        scraping.scraper,
+        *scraping.pollers,
         kv_events,
         shares,
-        LeaseSubscriber(bus, clock, leases, stamp, on_finished=settle),
+        LeaseSubscriber(
+            bus,
+            clock,
+            leases,
+            stamp,
+            on_picked=meter.picked,
+            on_serving=meter.serving,
+            on_finished=settle,
+        ),
+        history,
+        keda,
         BusListener(bus, clock, decisions, roster, on_decision=keep_decision),
         publisher,
         *optional,
@@ -209,6 +244,12 @@ async def run(settings: DatalayerSettings) -> None:
         bus,
         drain_s=settings.drain_s,
     )
+
+
+def config_hash(registry: EndpointRegistry) -> str:
+    """Of the configurations of all pools."""
+    hashes = "".join(state.config.hash for state in registry.pools().values())
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +334,25 @@ def digest_limits(settings: DatalayerSettings) -> DigestLimits:
         fall_s=settings.regime_fall_s,
         replicas=ReplicaLimits(
             target_saturation=settings.target_saturation,
+            target_utilization=settings.target_utilization,
+            ttft_slo_s=settings.ttft_slo_s,
             min_replicas=settings.min_replicas,
             max_replicas=settings.max_replicas,
             up_s=settings.recommend_up_s,
             down_s=settings.recommend_down_s,
         ),
+        scale_to_zero_after_s=settings.scale_to_zero_after_s,
     )
+
+
+def external_metrics_part(settings: DatalayerSettings, app: FastAPI) -> HttpPart:
+    """Raises SettingsError when only a part of its TLS is set."""
+    certificate, key = settings.external_metrics_tls_cert, settings.external_metrics_tls_key
+    if bool(certificate) != bool(key):
+        raise SettingsError("external_metrics_tls_cert", "goes with external_metrics_tls_key")
+    client_ca = settings.external_metrics_client_ca
+    if client_ca and not certificate:
+        raise SettingsError("external_metrics_client_ca", "goes with a certificate")
+    tls = HttpTls(certificate, key, client_ca) if certificate else None
+    address = settings.external_metrics_address
+    return HttpPart(address, app, key="external_metrics_address", tls=tls)

@@ -12,8 +12,6 @@ from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
 from pointsman_datalayer.core.pool_digest import PoolDigests
 from pointsman_datalayer.core.scarcity_regime import scarcity_name
 
-SOURCE = "metrics-data-source"
-EXTRACTOR = "core-metrics-extractor"
 _MEANS = (
     ("average_kv_cache_utilization", "std_dev_kv_cache_utilization", "kv_cache_utilization"),
     ("average_queue_size", "std_dev_queue_size", "waiting_requests"),
@@ -27,7 +25,7 @@ class Metrics:
         self._poll_errors = [
             Counter(
                 f"{prefix}_datalayer_poll_errors",
-                "Failed scrapes",
+                "Reads of an endpoint by a source that failed",
                 ["source_type"],
                 registry=self.registry,
             )
@@ -36,12 +34,18 @@ class Metrics:
         self._extract_errors = [
             Counter(
                 f"{prefix}_datalayer_extract_errors",
-                "Scrapes that lacked a wanted metric",
+                "What a source brought and an extractor could not read, or not in full",
                 ["source_type", "extractor_type"],
                 registry=self.registry,
             )
             for prefix in _UPSTREAM
         ]
+        self.source_problems = Gauge(
+            "pointsman_datalayer_source_problems",
+            "Endpoints that a further source could not read, or not in full, when it last tried",
+            ["source"],
+            registry=self.registry,
+        )
         self.scrapes = Counter(
             "pointsman_datalayer_scrapes",
             "Scrapes by outcome: read, nonsense or unreachable",
@@ -152,13 +156,13 @@ class Metrics:
         self._refused[source] = count
         self.config_refused.set(sum(self._refused.values()))
 
-    def scrape_failed(self) -> None:
+    def source_failed(self, source_type: str) -> None:
         for counter in self._poll_errors:
-            counter.labels(SOURCE).inc()
+            counter.labels(source_type).inc()
 
-    def extract_failed(self) -> None:
+    def extract_failed(self, source_type: str, extractor_type: str) -> None:
         for counter in self._extract_errors:
-            counter.labels(SOURCE, EXTRACTOR).inc()
+            counter.labels(source_type, extractor_type).inc()
 
     def watch(
         self,
@@ -204,6 +208,20 @@ class _PoolCollector(Collector):
         scarcity = _gauge("pointsman_datalayer_pool_scarcity", "1 for the regime", "regime")
         replicas = _gauge("pointsman_datalayer_recommended_replicas", "Asked for by the load")
         stale = _gauge("pointsman_datalayer_stale_endpoints", "Ready, with old metrics")
+        utilization = _gauge(
+            "pointsman_datalayer_pool_utilization",
+            "Engine time asked for, over what the ready endpoints have; 1.0 is all",
+        )
+        ttft = _gauge(
+            "pointsman_datalayer_pool_predicted_ttft_seconds", "Of a request that came now"
+        )
+        idle = _gauge("pointsman_datalayer_pool_idle_seconds", "Without any request")
+        to_zero = _gauge(
+            "pointsman_datalayer_pool_scale_to_zero", "1 while the pool may go without a replica"
+        )
+        models = _gauge(
+            "pointsman_datalayer_model_scarcity", "1 for the model's regime", "model", "regime"
+        )
         surplus = _gauge(
             "pointsman_datalayer_lease_surplus_requests",
             "Leases less the requests that the engines report running and waiting",
@@ -213,6 +231,14 @@ class _PoolCollector(Collector):
             saturation.add_metric(labels, regime.saturation)
             scarcity.add_metric([*labels, scarcity_name(regime.scarcity)], 1)
             stale.add_metric(labels, regime.stale_endpoints)
+            idle.add_metric(labels, regime.idle_s)
+            to_zero.add_metric(labels, float(regime.scale_to_zero))
+            if regime.HasField("utilization"):
+                utilization.add_metric(labels, regime.utilization)
+            if regime.HasField("predicted_ttft_s"):
+                ttft.add_metric(labels, regime.predicted_ttft_s)
+            for model in regime.models:
+                models.add_metric([*labels, model.model, scarcity_name(model.scarcity)], 1)
             if regime.HasField("recommended_replicas"):
                 replicas.add_metric(labels, regime.recommended_replicas)
             reported = sum(
@@ -221,6 +247,7 @@ class _PoolCollector(Collector):
             )
             surplus.add_metric(labels, self._in_flight(name) - reported)
         yield from (saturation, scarcity, replicas, stale, surplus)
+        yield from (utilization, ttft, idle, to_zero, models)
 
 
 def _averages(pools: dict[str, list[Endpoint]]) -> Iterator[GaugeMetricFamily]:

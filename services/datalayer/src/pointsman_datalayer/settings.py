@@ -6,6 +6,7 @@ import msgspec
 
 from pointsman_common.rpc_address import RpcTransport
 from pointsman_common.settings_loader import Count, PositiveInt, PositiveSeconds, Seconds
+from pointsman_datalayer.plugins.data_layer import SourceSettings
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -50,12 +51,22 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What carries the calls from and to other services: `wire`, our own HTTP/2 on asyncio, or
     `grpcio`. They understand each other."""
 
+    data_sources: tuple[SourceSettings, ...] = ()
+    """What is read of each endpoint, and how, beside the metrics or of them; see docs/engines.md.
+    The engines' metrics are read whether they are named or not."""
+
     scrape_path: str = "/metrics"
+    """Where engines have their metrics, but for those whose own path is known (trtllm-serve)."""
+
     scrape_interval_s: PositiveSeconds = 0.05
     """Between two scrapes of an endpoint while its pool has work."""
 
     scrape_idle_interval_s: PositiveSeconds = 0.5
     """The same while the pool has no request in flight, running or waiting."""
+
+    scrapes_per_s: PositiveInt = 2000
+    """Most scrapes that a replica begins in a second; beyond, all intervals are stretched alike.
+    One of 100 KB takes about 0.3 ms of a core."""
 
     scrape_timeout_s: PositiveSeconds = 1.0
     scrape_max_bytes: PositiveInt = 8 << 20
@@ -95,6 +106,13 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     target_saturation: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
     """Saturation at which the recommended number of replicas aims."""
 
+    target_utilization: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
+    """The same of the engine time that the requests ask for, as predicted from them."""
+
+    ttft_slo_s: Seconds = 2.0
+    """Time to first token to keep, as predicted for a request that comes now, in regimes and the
+    recommendation; 0: it is not looked at."""
+
     min_replicas: Count = 1
     max_replicas: Count = 0
     """0: no limit."""
@@ -104,6 +122,27 @@ class DatalayerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     recommend_down_s: Seconds = 300.0
     """Load must have asked for fewer replicas for this long."""
+
+    scale_to_zero_after_s: Seconds = 0.0
+    """Idle time after which a pool may do without any replica (the recommendation is then 0 where
+    `min_replicas` is, and KEDA is told that the pool is not active); 0: never."""
+
+    history_interval_s: PositiveSeconds = 5.0
+    """Between two points of a pool's history; a change of regime or recommendation is one too."""
+
+    history_stored: PositiveInt = 20_000
+    """Points held in Redis, per pool; the last 720 are in memory."""
+
+    external_metrics_address: str = ""
+    """Where Kubernetes' external metrics API is served, for an APIService; empty: nowhere."""
+
+    external_metrics_tls_cert: str = ""
+    external_metrics_tls_key: str = ""
+    """Files in PEM; an aggregated API server needs them. Both empty: plain HTTP."""
+
+    external_metrics_client_ca: str = ""
+    """File of the CA that signs the API server's client certificate (requestheader-client-ca);
+    others are refused. Empty: anyone may ask."""
 
     edge_lease_ttl_s: PositiveSeconds = 3.0
     """Leases of an edge that is silent for this long are dropped."""

@@ -21,10 +21,10 @@ from pointsman_common.inference_pool import InferencePool
 from pointsman_common.testing.in_memory_bus import InMemoryBus
 from pointsman_datalayer.adapters.kv_event_reader import KvEventReader, KvPorts
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
-from pointsman_datalayer.core.engine_metrics import extract, mapping_of
+from pointsman_datalayer.core.engine_mappings import ENGINES
+from pointsman_datalayer.core.engine_metrics import EngineReader
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
-from pointsman_datalayer.core.prometheus_text import read_samples
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.metrics import Metrics
 from pointsman_router.core.prompt_fingerprint import block_hashes, chain_seed
@@ -32,7 +32,7 @@ from pointsman_simulator.adapters.model_server import ModelServer
 from pointsman_simulator.core.engine_profile import PROFILES
 from pointsman_simulator.settings import SimulatorSettings
 
-VLLM = mapping_of("vllm")
+VLLM = EngineReader(ENGINES["vllm"])
 POOL, UID, BLOCK = "default/llama", "e1", 16
 PROMPT = "".join(f"{number:04d}" for number in range(4 * BLOCK))  # four blocks
 
@@ -188,8 +188,7 @@ async def test_an_engine_that_restarts_has_lost_its_cache() -> None:
             # Seen by the scrapes, before it says anything itself.
             for started_at in (1.0, 100.0):
                 text = f"process_start_time_seconds {started_at}\nvllm:num_requests_running 0\n"
-                samples = read_samples(text.encode(), VLLM.wanted())
-                world.registry.record_scrape(UID, extract(VLLM, samples, 0.0))
+                world.registry.record_scrape(UID, VLLM.read(text.encode(), 0.0))
             await until("cleared", lambda: world.held() == set())
             await world.ask(PROMPT[::-1])
             await until("the new", lambda: world.held() == router_hashes(PROMPT[::-1]))

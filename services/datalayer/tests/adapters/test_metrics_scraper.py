@@ -1,4 +1,4 @@
-"""Scraping over a fake transport under a virtual clock, and the real transport over loopback."""
+"""Scraping over a fake transport under a virtual clock."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -6,25 +6,23 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from pointsman_common.endpoint import Endpoint
 from pointsman_common.inference_pool import InferencePool
 from pointsman_common.testing.virtual_clock import VirtualClock
-from pointsman_datalayer.adapters.metrics_scraper import (
-    Fetcher,
-    MetricsScraper,
-    NonsenseError,
-    UnreachableError,
-    open_http_fetcher,
-)
+from pointsman_datalayer.adapters.metrics_scraper import MetricsScraper
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
+from pointsman_datalayer.core.fetching import Fetcher, NonsenseError, TlsFiles, UnreachableError
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
 from pointsman_datalayer.core.scrape_schedule import ScrapeIntervals, ScrapeSchedule
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.metrics import Metrics
+from pointsman_datalayer.plugins.data_layer import (
+    ExtractorSettings,
+    SourceSettings,
+    build_data_layer,
+)
 
 POOL = "default/llama"
 Answer = Callable[[], bytes | Exception | Awaitable[bytes]]
@@ -44,7 +42,8 @@ class Engines:
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, tls: TlsFiles | None = None) -> bytes:
+        del tls
         self.asked.append(url)
         answer = self.answers[url]()
         if isinstance(answer, Exception):
@@ -57,7 +56,12 @@ class Engines:
 
 
 class World:
-    def __init__(self, *addresses: str, labels: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *addresses: str,
+        labels: dict[str, str] | None = None,
+        sources: tuple[SourceSettings, ...] = (),
+    ) -> None:
         self.clock, self.metrics, self.engines = VirtualClock(), Metrics(), Engines()
         self.registry = EndpointRegistry(ReadinessLimits(failures=3, after_s=3.0))
         self.leases = 0
@@ -68,14 +72,16 @@ class World:
         for name in addresses:
             self.answer(name, exposition())
         self.registry.discover({POOL: DiscoveredPool(InferencePool(name=POOL), endpoints)})
+        data_layer = build_data_layer(sources, "/metrics")
         self.scraper = MetricsScraper(
             self.clock,
             self.registry,
             ScrapeSchedule(ScrapeIntervals(busy_s=0.05, idle_s=0.5), Random(1)),
             self.metrics,
             open_fetcher=self.engines.open,
+            source=data_layer.metrics,
+            core=data_layer.core,
             in_flight=lambda _: self.leases,
-            path="/metrics",
         )
 
     def answer(self, name: str, answer: bytes | Exception) -> None:
@@ -221,87 +227,15 @@ async def test_a_failed_request_brings_the_next_look_forward() -> None:
     assert len(world.engines.asked) == before + 1
 
 
-@asynccontextmanager
-async def serving(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
-) -> AsyncGenerator[str]:
-    app = web.Application()
-    app.router.add_get("/metrics", handler)
-    async with TestServer(app) as server:
-        yield str(server.make_url("/metrics"))
-
-
-async def test_over_http_the_body_comes_whole_and_the_connection_is_kept() -> None:
-    peers: set[object] = set()
-
-    async def handler(request: web.Request) -> web.Response:
-        assert request.transport is not None
-        peers.add(request.transport.get_extra_info("peername"))
-        return web.Response(body=b"x" * 200_000)
-
-    async with serving(handler) as url, open_http_fetcher(1.0, 1 << 20) as fetcher:
-        for _ in range(3):
-            assert len(await fetcher.fetch(url)) == 200_000
-    assert len(peers) == 1
-
-
-async def test_over_http_an_endpoint_that_hangs_holds_up_no_other_of_its_host() -> None:
-    hang, asked = asyncio.Event(), asyncio.Event()
-
-    async def handler(_: web.Request) -> web.Response:
-        if not asked.is_set():
-            asked.set()
-            await hang.wait()
-        return web.Response(body=b"x")
-
-    async with serving(handler) as url, open_http_fetcher(5.0, 1 << 20) as fetcher:
-        slow = asyncio.ensure_future(fetcher.fetch(url))
-        await asked.wait()
-        assert await fetcher.fetch(url) == b"x"
-        hang.set()
-        assert await slow == b"x"
-
-
-async def test_over_http_a_status_and_an_endless_answer_are_nonsense() -> None:
-    async def missing(_: web.Request) -> web.Response:
-        return web.Response(status=404)
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        while True:
-            await response.write(b"x" * 10_000)
-
-    async with open_http_fetcher(1.0, 50_000) as fetcher:
-        async with serving(missing) as url:
-            with pytest.raises(NonsenseError, match="HTTP 404"):
-                await fetcher.fetch(url)
-        async with serving(endless) as url:
-            with pytest.raises(NonsenseError, match="more than 50000 bytes"):
-                await fetcher.fetch(url)
-
-
-async def test_over_http_silence_and_a_closed_port_are_unreachable(free_port: int) -> None:
-    async def silent(_: web.Request) -> web.Response:
-        await asyncio.Event().wait()
-        return web.Response()
-
-    async with open_http_fetcher(0.05, 50_000) as fetcher:
-        async with serving(silent) as url:
-            with pytest.raises(UnreachableError, match=r"no answer within 0.05 s"):
-                await fetcher.fetch(url)
-        with pytest.raises(UnreachableError, match="refused"):
-            await fetcher.fetch(f"http://127.0.0.1:{free_port}/metrics")
-
-
-async def test_over_http_what_is_no_http_is_nonsense_or_unreachable() -> None:
-    async def chat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(chat, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, open_http_fetcher(1.0, 50_000) as fetcher:
-        with pytest.raises((NonsenseError, UnreachableError)):
-            await fetcher.fetch(f"http://127.0.0.1:{port}/metrics")
+async def test_further_extractors_read_the_metrics_page_too() -> None:
+    models = ExtractorSettings(type="models-data-extractor")
+    source = SourceSettings(type="metrics-data-source", extractors=(models,))
+    world = World("a", sources=(source,))
+    await world.run(0.1)
+    assert world.endpoint().metrics.waiting_requests == 0
+    errors = world.sample(
+        "llm_d_epp_datalayer_extract_errors_total",
+        source_type="metrics-data-source",
+        extractor_type="models-data-extractor",
+    )
+    assert errors is not None, "a page of metrics is no list of models"

@@ -14,11 +14,11 @@ from pointsman_datalayer.adapters.pool_rpc_server import pool_hooks
 from pointsman_datalayer.adapters.pool_snapshot_publisher import PoolSnapshotPublisher
 from pointsman_datalayer.app import digest_limits
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
-from pointsman_datalayer.core.engine_metrics import extract, mapping_of
+from pointsman_datalayer.core.engine_mappings import ENGINES
+from pointsman_datalayer.core.engine_metrics import EngineReader
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
 from pointsman_datalayer.core.pool_digest import PoolDigests
-from pointsman_datalayer.core.prometheus_text import read_samples
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.metrics import Metrics
 from pointsman_datalayer.settings import DatalayerSettings
@@ -49,10 +49,9 @@ class World:
         self.registry.discover({POOL: DiscoveredPool(config, endpoints)})
 
     def scrape(self, uid: str, waiting: int) -> None:
-        mapping = mapping_of("vllm")
         text = f"vllm:num_requests_waiting {waiting}\nvllm:num_requests_running 1\n"
-        found = read_samples(text.encode(), mapping.wanted())
-        self.registry.record_scrape(uid, extract(mapping, found, self.clock.monotonic()))
+        found = EngineReader(ENGINES["vllm"]).read(text.encode(), self.clock.monotonic())
+        self.registry.record_scrape(uid, found)
 
     async def publish_for(self, seconds: float) -> None:
         end = self.clock.monotonic() + seconds
@@ -222,3 +221,22 @@ async def test_gauges_tell_of_the_pool(name: str, labels: dict[str, str], value:
     world.publisher.publish()
     pool = {"name": "llama", "namespace": "default"}
     assert world.metrics.registry.get_sample_value(name, pool | labels) == value
+
+
+async def test_attributes_of_further_sources_reach_a_scheduler_as_they_change() -> None:
+    world, view = World(), PoolView(max_age_s=10.0)
+    world.discover("a")
+    world.scrape("a", 1)
+    for value in (0.25, 0.75):
+        world.registry.record_attributes("a", "dcgm-data-source", {"GPUUtilization": value})
+        await world.publish_for(0.06)
+        now = world.clock.monotonic()
+        for subject, payload in world.bus.published:
+            if subject == subjects.pool_snapshot(POOL):
+                view.apply_snapshot(pool_pb2.PoolSnapshot.FromString(payload), now)
+            elif subject == subjects.pool_delta(POOL):
+                view.apply_delta(pool_pb2.PoolDelta.FromString(payload), now)
+        record = view.get(POOL)
+        assert record is not None
+        assert record.endpoints["a"].metrics.attributes == {"GPUUtilization": value}
+        assert record.endpoints["a"].metrics.waiting_requests == 1

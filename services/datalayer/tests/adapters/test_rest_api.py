@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from pointsman_common import subjects
-from pointsman_common.contracts.events_pb2 import LayerHeartbeat, RequestFinished
-from pointsman_common.contracts.flow_pb2 import FlowStat, FlowStats
+from pointsman_common.contracts.events_pb2 import LayerHeartbeat, RequestFinished, ShadowReport
+from pointsman_common.contracts.flow_pb2 import BandStat, FlowStat, FlowStats
 from pointsman_common.contracts.layer_pb2 import DescribeResponse
 from pointsman_common.contracts.scheduling_pb2 import (
     CandidateView,
@@ -32,7 +32,7 @@ from pointsman_datalayer.app import digest_limits
 from pointsman_datalayer.core.decision_log import DecisionLog
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
 from pointsman_datalayer.core.engine_metrics import Extraction
-from pointsman_datalayer.core.layer_roster import LayerRoster
+from pointsman_datalayer.core.layer_roster import MAX_SHADOWS, SHADOW_REPORTS, LayerRoster
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.live_state import LiveState
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
@@ -202,6 +202,65 @@ async def test_flows_of_all_replicas_are_added_up_longest_first() -> None:
     loud, calm = (await world.get(f"/v1/pools/{POOL}"))["flows"]
     assert (loud["fairness_id"], loud["queued"], loud["left"]) == ("loud", 6, 4)
     assert (calm["fairness_id"], calm["dispatched"]) == ("calm", 10)
+
+
+async def test_bands_of_all_replicas_are_added_up_and_the_longest_waits_are_told() -> None:
+    world = World()
+    for replica, wait_s in (("a", 0.5), ("b", 2.0)):
+        bands = [
+            BandStat(priority=0, queued=3, dispatched=5, wait_p99_s=wait_s, left={"shed": 2}),
+            BandStat(priority=10, queued=1, wait_p50_s=float("nan")),
+        ]
+        stats = FlowStats(envelope=an_envelope(publisher=replica), pool=POOL, bands=bands)
+        world.listener.receive(subjects.flow_stats(POOL), stats.SerializeToString())
+    told = await world.get(f"/v1/pools/{POOL}/flow")
+    high, low = told["bands"]
+    assert (high["priority"], high["queued"], high["wait_p50_s"]) == (10, 2, 0.0)
+    assert (low["queued"], low["dispatched"], low["wait_p99_s"]) == (6, 10, 2.0)
+    assert low["left"] == {"shed": 4}
+    assert [one["queued"] for one in told["replicas"]] == [4, 4]
+    assert world.roster.queued(POOL, world.clock.monotonic()) == 8
+
+
+async def test_shadows_show_their_last_report_and_agreement_over_time() -> None:
+    world = World()
+    for agreed in (50, 90):
+        report = ShadowReport(
+            envelope=an_envelope(publisher="shadow/1"),
+            pool=POOL,
+            name="canary",
+            decisions=100,
+            agreed=agreed,
+            hit_ratio=0.4,
+        )
+        subject = subjects.shadow(POOL, "canary")
+        world.listener.receive(subject, report.SerializeToString())
+    await world.clock.advance(2.0)
+    (shadow,) = (await world.get(f"/v1/pools/{POOL}/shadows"))["shadows"]
+    assert (shadow["name"], shadow["agreement"], shadow["age_s"]) == ("canary", 0.9, 2.0)
+    assert [one["agreement"] for one in shadow["agreement_over_time"]] == [0.5, 0.9]
+    assert shadow["mean_observed_ttft_s"] is None
+    await world.clock.advance(700.0)
+    assert (await world.get(f"/v1/pools/{POOL}/shadows"))["shadows"] == []
+
+
+def test_reports_of_shadows_are_bounded() -> None:
+    roster = LayerRoster()
+    for number in range(2 * MAX_SHADOWS):
+        for _ in range(2):
+            report = ShadowReport(envelope=an_envelope(), pool=POOL, name=f"s{number}")
+            roster.told_shadow(report, 1.0)
+    assert len(roster.shadows(POOL, 1.0)) == MAX_SHADOWS
+    for _ in range(3 * SHADOW_REPORTS):
+        roster.told_shadow(ShadowReport(envelope=an_envelope(), pool=POOL, name="s0"), 1.0)
+    assert len(roster.shadows(POOL, 1.0)[0].reports) == SHADOW_REPORTS
+
+
+@pytest.mark.parametrize("what", ["flow", "shadows", "history"])
+async def test_what_is_told_of_a_pool_needs_the_pool(what: str) -> None:
+    world = World()
+    assert await world.status(f"/v1/pools/default/none/{what}") == 404
+    assert await world.status(f"/v1/pools/{POOL}/{what}") == 200
 
 
 async def test_the_stream_sends_the_state_twice_a_second() -> None:

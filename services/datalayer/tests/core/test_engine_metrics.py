@@ -1,54 +1,25 @@
-"""Each engine's names in our fields. The expositions are written anew after the engines' shapes."""
+"""Each engine's metrics page in our fields."""
 
 import pytest
-
-from pointsman_datalayer.core.engine_metrics import (
-    ENGINES,
-    Extraction,
-    MetricSpec,
-    engine_of,
-    extract,
-    mapping_of,
+from hypothesis import given
+from hypothesis import strategies as st
+from support.engine_pages import (
+    SGLANG,
+    SGLANG_OLDER,
+    TRITON,
+    TRITON_TRTLLM,
+    TRTLLM_SERVE,
+    VLLM,
+    VLLM_TWO_CORES,
 )
-from pointsman_datalayer.core.prometheus_text import read_samples
 
-VLLM = """\
-# TYPE process_start_time_seconds gauge
-process_start_time_seconds 1.7e+09
-vllm:num_requests_running{engine="0",model_name="llama"} 4.0
-vllm:num_requests_waiting{engine="0",model_name="llama"} 2.0
-vllm:num_requests_waiting_by_reason{engine="0",model_name="llama",reason="capacity"} 9.0
-vllm:kv_cache_usage_perc{engine="0",model_name="llama"} 0.25
-vllm:prompt_tokens_total{engine="0",model_name="llama"} 1000.0
-vllm:cache_config_info{block_size="16",cache_dtype="auto",num_gpu_blocks="2048"} 1.0
-vllm:lora_requests_info{max_lora="2",running_lora_adapters="old",waiting_lora_adapters=""} 1.0
-vllm:lora_requests_info{max_lora="2",running_lora_adapters="a, b",waiting_lora_adapters="c"} 5.0
-"""
-SGLANG = """\
-sglang:num_queue_reqs{model_name="llama"} 3
-sglang:num_running_reqs{model_name="llama"} 5
-sglang:token_usage{model_name="llama"} 0.5
-sglang:cache_config_info{page_size="32",num_pages="100"} 1
-"""
-TRTLLM_SERVE = """\
-trtllm_num_requests_waiting 3
-trtllm_num_requests_running 5
-trtllm_kv_cache_utilization 0.5
-trtllm_kv_cache_tokens_per_block 32
-trtllm_kv_cache_max_blocks 100
-"""
-TRITON_TRTLLM = """\
-nv_trt_llm_request_metrics{model="m",request_type="waiting",version="1"} 3
-nv_trt_llm_request_metrics{model="m",request_type="scheduled",version="1"} 5
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="m"} 0.5
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="tokens_per",model="m"} 32
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="m"} 100
-"""
+from pointsman_datalayer.core.engine_mappings import ENGINES, engine_of
+from pointsman_datalayer.core.engine_metrics import EngineReader, Extraction
+from pointsman_datalayer.core.metric_spec import MetricSpec
 
 
 def read(engine: str, text: str) -> Extraction:
-    mapping = mapping_of(engine)
-    return extract(mapping, read_samples(text.encode(), mapping.wanted()), 7.0)
+    return EngineReader(ENGINES[engine]).read(text.encode(), 7.0)
 
 
 def test_vllm_in_full() -> None:
@@ -66,7 +37,12 @@ def test_vllm_in_full() -> None:
 
 @pytest.mark.parametrize(
     ("engine", "text"),
-    [("sglang", SGLANG), ("trtllm-serve", TRTLLM_SERVE), ("triton-tensorrt-llm", TRITON_TRTLLM)],
+    [
+        ("sglang", SGLANG),
+        ("sglang", SGLANG_OLDER),
+        ("trtllm-serve", TRTLLM_SERVE),
+        ("triton-tensorrt-llm", TRITON_TRTLLM),
+    ],
 )
 def test_other_engines(engine: str, text: str) -> None:
     metrics = read(engine, text).metrics
@@ -77,8 +53,7 @@ def test_other_engines(engine: str, text: str) -> None:
 
 
 def test_classic_triton_has_no_kv_cache_to_miss() -> None:
-    text = "nv_inference_pending_request_count 3\nnv_inference_exec_count 5\n"
-    found = read("triton", text)
+    found = read("triton", TRITON)
     assert (found.metrics.waiting_requests, found.metrics.running_requests) == (3, 5)
     assert (found.metrics.kv_cache_utilization, found.missing) == (None, ())
 
@@ -115,15 +90,70 @@ def test_none_of_the_metrics_is_not_usable() -> None:
 def test_the_series_with_the_latest_timestamp_counts_and_the_first_of_equals() -> None:
     text = "vllm:num_requests_waiting 1 10\nvllm:num_requests_waiting 2 20\n"
     assert read("vllm", text).metrics.waiting_requests == 2
-    text = 'vllm:num_requests_waiting{engine="0"} 1\nvllm:num_requests_waiting{engine="1"} 2\n'
+    text = (
+        'vllm:num_requests_waiting{model_name="a"} 1\nvllm:num_requests_waiting{model_name="b"} 2\n'
+    )
     assert read("vllm", text).metrics.waiting_requests == 1
+
+
+def test_engine_cores_behind_one_port_are_added_up() -> None:
+    found = read("vllm", VLLM_TWO_CORES)
+    metrics = found.metrics
+    assert (metrics.waiting_requests, metrics.running_requests) == (4, 8)
+    assert metrics.kv_cache_utilization == 0.5
+    assert (metrics.block_size_tokens, metrics.kv_cache_blocks) == (16, 4096)
+    assert found.counters["vllm:prompt_tokens_total"] == 2000.0
+
+
+def test_a_core_that_states_nonsense_makes_the_sum_unknown() -> None:
+    text = VLLM_TWO_CORES.replace(
+        'num_requests_waiting{engine="1",model_name="llama"} 2.0',
+        'num_requests_waiting{engine="1",model_name="llama"} NaN',
+    )
+    assert read("vllm", text).missing == ("waiting_requests",)
+
+
+def test_ranks_of_sglang_are_added_up() -> None:
+    ranked = SGLANG.replace('tp_rank="0"', 'dp_rank="0",tp_rank="0"')
+    both = "".join(
+        line + line.replace('dp_rank="0"', 'dp_rank="1"') if "dp_rank" in line else line
+        for line in ranked.splitlines(keepends=True)
+    )
+    metrics = read("sglang", both).metrics
+    assert (metrics.waiting_requests, metrics.running_requests) == (6, 10)
+    assert (metrics.kv_cache_utilization, metrics.kv_cache_blocks) == (0.5, 200)
+
+
+@pytest.mark.parametrize("size", ["x", "-1", "9" * 30, "1.5", ""])
+def test_a_senseless_label_is_unknown(size: str) -> None:
+    text = VLLM.replace('num_gpu_blocks="2048"', f'num_gpu_blocks="{size}"')
+    metrics = read("vllm", text).metrics
+    assert (metrics.block_size_tokens, metrics.kv_cache_blocks) == (16, None)
+
+
+@given(st.sampled_from(sorted(ENGINES)), st.data())
+def test_no_page_makes_an_engine_fail_and_what_is_read_makes_sense(
+    engine: str, data: st.DataObject
+) -> None:
+    pages = [VLLM, VLLM_TWO_CORES, SGLANG, SGLANG_OLDER, TRTLLM_SERVE, TRITON_TRTLLM, TRITON]
+    page = data.draw(st.sampled_from(pages)).encode()
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(page)))
+        page = (
+            page[:at]
+            + data.draw(st.binary(max_size=30))
+            + page[at + data.draw(st.integers(0, 30)) :]
+        )
+    metrics = EngineReader(ENGINES[engine]).read(page, 7.0).metrics
+    for count in (metrics.waiting_requests, metrics.running_requests, metrics.kv_cache_blocks):
+        assert count is None or 0 <= count < 2**32
+    assert metrics.kv_cache_utilization is None or 0 <= metrics.kv_cache_utilization <= 1
 
 
 def test_the_engine_is_named_by_a_label_or_is_vllm() -> None:
     assert engine_of({"llm-d.ai/engine-type": "sglang"}) == "sglang"
     assert engine_of({"inference.networking.k8s.io/engine-type": "triton"}) == "triton"
     assert engine_of({}) == "vllm"
-    assert mapping_of("never-heard-of") is ENGINES["vllm"]
 
 
 def test_a_metric_spec_takes_labels_with_and_without_quotes() -> None:

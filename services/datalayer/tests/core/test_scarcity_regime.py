@@ -4,13 +4,8 @@ import pytest
 
 from pointsman_common.endpoint import EndpointMetrics
 from pointsman_common.testing.builders import an_endpoint
-from pointsman_datalayer.core.scarcity_regime import (
-    PoolLoad,
-    ScarcityRegime,
-    endpoint_saturation,
-    measure_load,
-    scarcity_name,
-)
+from pointsman_datalayer.core.pool_load import PoolLoad, endpoint_saturation, measure_load
+from pointsman_datalayer.core.scarcity_regime import ScarcityRegime, scarcity_name
 
 
 def a_load(

@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pointsman_cli.adapters.datalayer_rest import AskError
 from pointsman_cli.commands.explain import add_source_arguments, find
 from pointsman_cli.core.replayed_receipt import receipt_json, receipt_text
+from pointsman_replay.adapters.digest_replay import DigestConditions, replay_digest
 from pointsman_replay.adapters.policy_catalogue import (
     DEFAULTS,
     NAMES,
@@ -21,6 +23,7 @@ from pointsman_replay.adapters.production_pickers import PickerOptions
 from pointsman_replay.adapters.receipt_replay import replay_receipt
 from pointsman_replay.adapters.trace_files import read_trace_file
 from pointsman_replay.adapters.virtual_bus import BusTiming
+from pointsman_replay.core.digest_report import MOST_CHANGES, html_digest, text_digest
 from pointsman_replay.core.experiment import Conditions, Report, run_experiment
 from pointsman_replay.core.generated_trace import generate_trace
 from pointsman_replay.core.judgement import judge, text_judgement
@@ -59,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", type=Path, metavar="FILE", help="write a page with plots")
     add("--json", action="store_true", help="for programs, in place of the tables")
     add("--judge", action="store_true", help="hold the default policy against its limits")
+    add("--digest", action="store_true", help="regime and recommended replicas over the trace")
+    add("--fixed-pool", action="store_true", help="with --digest: all replicas throughout")
     add("--receipt", metavar="ID", help="make this decision again (id, request id, or file)")
     add("--config", type=Path, metavar="FILE", help="with --receipt: by another configuration")
     for name, kind, default, what in (
@@ -79,6 +84,10 @@ def run(options: argparse.Namespace) -> int:
             raise ReplayError("--config goes with --receipt; for a trace, --policy NAME=FILE")
         if options.judge:
             return _judge(options)
+        if options.fixed_pool and not options.digest:
+            raise ReplayError("--fixed-pool goes with --digest")
+        if options.digest:
+            return _digest(options)
         report = _replay(options)
         if options.report:
             _write(options.report, html_report(report))
@@ -112,6 +121,31 @@ def _judge(options: argparse.Namespace) -> int:
         _write(options.report, html_report(judgement.report))
     print(text_judgement(judgement), end="")
     return 0 if judgement.holds else BROKEN
+
+
+def _digest(options: argparse.Namespace) -> int:
+    """The datalayer's view of each trace; `--load` is the mean share of the replicas in use."""
+    if options.report and len(options.traces) > 1:
+        raise ReplayError("--report with --digest is a page of one trace")
+    if options.report and not options.report.absolute().parent.is_dir():
+        raise ReplayError(f"{options.report} cannot be written: its folder is not there")
+    conditions = DigestConditions(
+        engine=PROFILES[options.engine],
+        most_replicas=options.replicas,
+        load=options.load[0],
+        follow=not options.fixed_pool,
+        seed=options.seed,
+        level=ServiceLevel(options.slo_ttft_ms / 1e3, options.slo_tpot_ms / 1e3),
+    )
+    with _ProgressLines() as progress:
+        runs = [
+            replay_digest(trace, conditions, partial(progress, trace.name))
+            for trace in _traces(options)
+        ]
+    if options.report:
+        _write(options.report, "".join(map(html_digest, runs)))
+    print("\n".join(map(text_digest, runs)), end="")
+    return 0 if all(run.most_changes <= MOST_CHANGES for run in runs) else BROKEN
 
 
 def _read(path: Path) -> str:

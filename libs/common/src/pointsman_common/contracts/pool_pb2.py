@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pointsman_common.contracts import layer_pb2 as pointsman_dot_layer_dot_v1_dot_layer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpointsman/pool/v1/pool.proto\x12\x11pointsman.pool.v1\x1a\x1epointsman/layer/v1/layer.proto\"\x8b\x04\n\x0f\x45ndpointMetrics\x12\x1d\n\x10waiting_requests\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1d\n\x10running_requests\x18\x02 \x01(\rH\x01\x88\x01\x01\x12!\n\x14kv_cache_utilization\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0c\x61\x63tive_loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x16\n\tmax_loras\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x1e\n\x11\x62lock_size_tokens\x18\x07 \x01(\rH\x04\x88\x01\x01\x12\x1c\n\x0fkv_cache_blocks\x18\x08 \x01(\x04H\x05\x88\x01\x01\x12\x13\n\x06\x61ge_ms\x18\t \x01(\rH\x06\x88\x01\x01\x12\x46\n\nattributes\x18\n \x03(\x0b\x32\x32.pointsman.pool.v1.EndpointMetrics.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x13\n\x11_waiting_requestsB\x13\n\x11_running_requestsB\x17\n\x15_kv_cache_utilizationB\x0c\n\n_max_lorasB\x14\n\x12_block_size_tokensB\x12\n\x10_kv_cache_blocksB\t\n\x07_age_ms\"\xa9\x02\n\x08\x45ndpoint\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.pointsman.pool.v1.Endpoint.LabelsEntry\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0c\n\x04rank\x18\x08 \x01(\r\x12\x33\n\x07metrics\x18\t \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\x12\r\n\x05\x65poch\x18\n \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x02\n\x06Regime\x12-\n\x08scarcity\x18\x01 \x01(\x0e\x32\x1b.pointsman.pool.v1.Scarcity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nsaturation\x18\x03 \x01(\x01\x12\x17\n\x0fready_endpoints\x18\x04 \x01(\r\x12\x17\n\x0fstale_endpoints\x18\x05 \x01(\r\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x04\x12\x18\n\x10running_requests\x18\x07 \x01(\x04\x12!\n\x19mean_kv_cache_utilization\x18\x08 \x01(\x01\x12\x0f\n\x07since_s\x18\t \x01(\x01\x12!\n\x14recommended_replicas\x18\n \x01(\rH\x00\x88\x01\x01\x42\x17\n\x15_recommended_replicas\"\xca\x01\n\x0cPoolSnapshot\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12.\n\tendpoints\x18\x03 \x03(\x0b\x32\x1b.pointsman.pool.v1.Endpoint\x12)\n\x06regime\x18\x04 \x01(\x0b\x32\x19.pointsman.pool.v1.Regime\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x0c\n\x04gone\x18\x06 \x01(\x08\"\xe7\x01\n\tPoolDelta\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12-\n\x08upserted\x18\x03 \x03(\x0b\x32\x1b.pointsman.pool.v1.Endpoint\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x31\n\x07metrics\x18\x05 \x03(\x0b\x32 .pointsman.pool.v1.MetricsUpdate\x12)\n\x06regime\x18\x06 \x01(\x0b\x32\x19.pointsman.pool.v1.Regime\"Q\n\rMetricsUpdate\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x33\n\x07metrics\x18\x02 \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\"\x9b\x01\n\x0e\x45ndpointReport\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x33\n\x07metrics\x18\x06 \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\"\x7f\n\tPoolShare\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x34\n\tendpoints\x18\x03 \x03(\x0b\x32!.pointsman.pool.v1.EndpointReport\"4\n\x12InferenceObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\x11\",\n\x0bModelTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\x80\x01\n\tModelRule\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12/\n\x07targets\x18\x03 \x03(\x0b\x32\x1e.pointsman.pool.v1.ModelTarget\x12\x15\n\x08priority\x18\x04 \x01(\x11H\x00\x88\x01\x01\x42\x0b\n\t_priority\")\n\x0bRoutePolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04spec\x18\x02 \x01(\t\"\x9b\x04\n\nPoolConfig\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12=\n\x08selector\x18\x04 \x03(\x0b\x32+.pointsman.pool.v1.PoolConfig.SelectorEntry\x12\x14\n\x0ctarget_ports\x18\x05 \x03(\r\x12\x14\n\x0c\x61pp_protocol\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61ilure_mode\x18\x07 \x01(\t\x12\x39\n\nobjectives\x18\x08 \x03(\x0b\x32%.pointsman.pool.v1.InferenceObjective\x12\x31\n\x0bmodel_rules\x18\t \x03(\x0b\x32\x1c.pointsman.pool.v1.ModelRule\x12\x1e\n\x16\x65ndpoint_picker_config\x18\n \x01(\t\x12\x15\n\rserved_models\x18\x0b \x03(\t\x12\x15\n\rlora_adapters\x18\x0c \x03(\t\x12\x1b\n\x13prefix_block_tokens\x18\r \x01(\r\x12\x36\n\x0eroute_policies\x18\x0e \x03(\x0b\x32\x1e.pointsman.pool.v1.RoutePolicy\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"m\n\tPoolState\x12-\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.pointsman.pool.v1.PoolConfig\x12\x31\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1f.pointsman.pool.v1.PoolSnapshot\"B\n\x13GetSnapshotResponse\x12+\n\x05pools\x18\x01 \x03(\x0b\x32\x1c.pointsman.pool.v1.PoolState*\x8f\x01\n\x08Scarcity\x12\x18\n\x14SCARCITY_UNSPECIFIED\x10\x00\x12\x11\n\rSCARCITY_IDLE\x10\x01\x12\x15\n\x11SCARCITY_ABUNDANT\x10\x02\x12\x12\n\x0eSCARCITY_TIGHT\x10\x03\x12\x13\n\x0fSCARCITY_SCARCE\x10\x04\x12\x16\n\x12SCARCITY_SATURATED\x10\x05\x32\x64\n\x04Pool\x12\\\n\x0bGetSnapshot\x12%.pointsman.pool.v1.GetSnapshotRequest\x1a&.pointsman.pool.v1.GetSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpointsman/pool/v1/pool.proto\x12\x11pointsman.pool.v1\x1a\x1epointsman/layer/v1/layer.proto\"\x8b\x04\n\x0f\x45ndpointMetrics\x12\x1d\n\x10waiting_requests\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1d\n\x10running_requests\x18\x02 \x01(\rH\x01\x88\x01\x01\x12!\n\x14kv_cache_utilization\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0c\x61\x63tive_loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x16\n\tmax_loras\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x1e\n\x11\x62lock_size_tokens\x18\x07 \x01(\rH\x04\x88\x01\x01\x12\x1c\n\x0fkv_cache_blocks\x18\x08 \x01(\x04H\x05\x88\x01\x01\x12\x13\n\x06\x61ge_ms\x18\t \x01(\rH\x06\x88\x01\x01\x12\x46\n\nattributes\x18\n \x03(\x0b\x32\x32.pointsman.pool.v1.EndpointMetrics.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x13\n\x11_waiting_requestsB\x13\n\x11_running_requestsB\x17\n\x15_kv_cache_utilizationB\x0c\n\n_max_lorasB\x14\n\x12_block_size_tokensB\x12\n\x10_kv_cache_blocksB\t\n\x07_age_ms\"\xa9\x02\n\x08\x45ndpoint\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.pointsman.pool.v1.Endpoint.LabelsEntry\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0c\n\x04rank\x18\x08 \x01(\r\x12\x33\n\x07metrics\x18\t \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\x12\r\n\x05\x65poch\x18\n \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x04\n\x06Regime\x12-\n\x08scarcity\x18\x01 \x01(\x0e\x32\x1b.pointsman.pool.v1.Scarcity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nsaturation\x18\x03 \x01(\x01\x12\x17\n\x0fready_endpoints\x18\x04 \x01(\r\x12\x17\n\x0fstale_endpoints\x18\x05 \x01(\r\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x04\x12\x18\n\x10running_requests\x18\x07 \x01(\x04\x12!\n\x19mean_kv_cache_utilization\x18\x08 \x01(\x01\x12\x0f\n\x07since_s\x18\t \x01(\x01\x12!\n\x14recommended_replicas\x18\n \x01(\rH\x00\x88\x01\x01\x12\x1d\n\x15recommendation_reason\x18\x0b \x01(\t\x12\x18\n\x0butilization\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10predicted_ttft_s\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0erequests_per_s\x18\x0e \x01(\x01\x12\x17\n\x0fqueued_requests\x18\x0f \x01(\r\x12\x0e\n\x06idle_s\x18\x10 \x01(\x01\x12\x15\n\rscale_to_zero\x18\x11 \x01(\x08\x12.\n\x06models\x18\x12 \x03(\x0b\x32\x1e.pointsman.pool.v1.ModelRegimeB\x17\n\x15_recommended_replicasB\x0e\n\x0c_utilizationB\x13\n\x11_predicted_ttft_s\"\xe0\x01\n\x0bModelRegime\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x08scarcity\x18\x02 \x01(\x0e\x32\x1b.pointsman.pool.v1.Scarcity\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nsaturation\x18\x04 \x01(\x01\x12\x18\n\x10usable_endpoints\x18\x05 \x01(\r\x12\x11\n\tin_flight\x18\x06 \x01(\r\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x19\n\x11utilization_share\x18\x08 \x01(\x01\x12\x0f\n\x07since_s\x18\t \x01(\x01\"\xca\x01\n\x0cPoolSnapshot\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12.\n\tendpoints\x18\x03 \x03(\x0b\x32\x1b.pointsman.pool.v1.Endpoint\x12)\n\x06regime\x18\x04 \x01(\x0b\x32\x19.pointsman.pool.v1.Regime\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x0c\n\x04gone\x18\x06 \x01(\x08\"\xe7\x01\n\tPoolDelta\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12-\n\x08upserted\x18\x03 \x03(\x0b\x32\x1b.pointsman.pool.v1.Endpoint\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x31\n\x07metrics\x18\x05 \x03(\x0b\x32 .pointsman.pool.v1.MetricsUpdate\x12)\n\x06regime\x18\x06 \x01(\x0b\x32\x19.pointsman.pool.v1.Regime\"Q\n\rMetricsUpdate\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x33\n\x07metrics\x18\x02 \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\"\x9b\x01\n\x0e\x45ndpointReport\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x33\n\x07metrics\x18\x06 \x01(\x0b\x32\".pointsman.pool.v1.EndpointMetrics\"\x7f\n\tPoolShare\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x34\n\tendpoints\x18\x03 \x03(\x0b\x32!.pointsman.pool.v1.EndpointReport\"4\n\x12InferenceObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\x11\",\n\x0bModelTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\x80\x01\n\tModelRule\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12/\n\x07targets\x18\x03 \x03(\x0b\x32\x1e.pointsman.pool.v1.ModelTarget\x12\x15\n\x08priority\x18\x04 \x01(\x11H\x00\x88\x01\x01\x42\x0b\n\t_priority\")\n\x0bRoutePolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04spec\x18\x02 \x01(\t\"\x9b\x04\n\nPoolConfig\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.pointsman.layer.v1.Envelope\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12=\n\x08selector\x18\x04 \x03(\x0b\x32+.pointsman.pool.v1.PoolConfig.SelectorEntry\x12\x14\n\x0ctarget_ports\x18\x05 \x03(\r\x12\x14\n\x0c\x61pp_protocol\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61ilure_mode\x18\x07 \x01(\t\x12\x39\n\nobjectives\x18\x08 \x03(\x0b\x32%.pointsman.pool.v1.InferenceObjective\x12\x31\n\x0bmodel_rules\x18\t \x03(\x0b\x32\x1c.pointsman.pool.v1.ModelRule\x12\x1e\n\x16\x65ndpoint_picker_config\x18\n \x01(\t\x12\x15\n\rserved_models\x18\x0b \x03(\t\x12\x15\n\rlora_adapters\x18\x0c \x03(\t\x12\x1b\n\x13prefix_block_tokens\x18\r \x01(\r\x12\x36\n\x0eroute_policies\x18\x0e \x03(\x0b\x32\x1e.pointsman.pool.v1.RoutePolicy\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"m\n\tPoolState\x12-\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.pointsman.pool.v1.PoolConfig\x12\x31\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1f.pointsman.pool.v1.PoolSnapshot\"B\n\x13GetSnapshotResponse\x12+\n\x05pools\x18\x01 \x03(\x0b\x32\x1c.pointsman.pool.v1.PoolState*\x8f\x01\n\x08Scarcity\x12\x18\n\x14SCARCITY_UNSPECIFIED\x10\x00\x12\x11\n\rSCARCITY_IDLE\x10\x01\x12\x15\n\x11SCARCITY_ABUNDANT\x10\x02\x12\x12\n\x0eSCARCITY_TIGHT\x10\x03\x12\x13\n\x0fSCARCITY_SCARCE\x10\x04\x12\x16\n\x12SCARCITY_SATURATED\x10\x05\x32\x64\n\x04Pool\x12\\\n\x0bGetSnapshot\x12%.pointsman.pool.v1.GetSnapshotRequest\x1a&.pointsman.pool.v1.GetSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_POOLCONFIG_SELECTORENTRY']._loaded_options = None
   _globals['_POOLCONFIG_SELECTORENTRY']._serialized_options = b'8\001'
-  _globals['_SCARCITY']._serialized_start=3058
-  _globals['_SCARCITY']._serialized_end=3201
+  _globals['_SCARCITY']._serialized_start=3546
+  _globals['_SCARCITY']._serialized_end=3689
   _globals['_ENDPOINTMETRICS']._serialized_start=84
   _globals['_ENDPOINTMETRICS']._serialized_end=607
   _globals['_ENDPOINTMETRICS_ATTRIBUTESENTRY']._serialized_start=424
@@ -49,35 +49,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT_LABELSENTRY']._serialized_start=862
   _globals['_ENDPOINT_LABELSENTRY']._serialized_end=907
   _globals['_REGIME']._serialized_start=910
-  _globals['_REGIME']._serialized_end=1215
-  _globals['_POOLSNAPSHOT']._serialized_start=1218
-  _globals['_POOLSNAPSHOT']._serialized_end=1420
-  _globals['_POOLDELTA']._serialized_start=1423
-  _globals['_POOLDELTA']._serialized_end=1654
-  _globals['_METRICSUPDATE']._serialized_start=1656
-  _globals['_METRICSUPDATE']._serialized_end=1737
-  _globals['_ENDPOINTREPORT']._serialized_start=1740
-  _globals['_ENDPOINTREPORT']._serialized_end=1895
-  _globals['_POOLSHARE']._serialized_start=1897
-  _globals['_POOLSHARE']._serialized_end=2024
-  _globals['_INFERENCEOBJECTIVE']._serialized_start=2026
-  _globals['_INFERENCEOBJECTIVE']._serialized_end=2078
-  _globals['_MODELTARGET']._serialized_start=2080
-  _globals['_MODELTARGET']._serialized_end=2124
-  _globals['_MODELRULE']._serialized_start=2127
-  _globals['_MODELRULE']._serialized_end=2255
-  _globals['_ROUTEPOLICY']._serialized_start=2257
-  _globals['_ROUTEPOLICY']._serialized_end=2298
-  _globals['_POOLCONFIG']._serialized_start=2301
-  _globals['_POOLCONFIG']._serialized_end=2840
-  _globals['_POOLCONFIG_SELECTORENTRY']._serialized_start=2793
-  _globals['_POOLCONFIG_SELECTORENTRY']._serialized_end=2840
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=2842
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=2876
-  _globals['_POOLSTATE']._serialized_start=2878
-  _globals['_POOLSTATE']._serialized_end=2987
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=2989
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=3055
-  _globals['_POOL']._serialized_start=3203
-  _globals['_POOL']._serialized_end=3303
+  _globals['_REGIME']._serialized_end=1476
+  _globals['_MODELREGIME']._serialized_start=1479
+  _globals['_MODELREGIME']._serialized_end=1703
+  _globals['_POOLSNAPSHOT']._serialized_start=1706
+  _globals['_POOLSNAPSHOT']._serialized_end=1908
+  _globals['_POOLDELTA']._serialized_start=1911
+  _globals['_POOLDELTA']._serialized_end=2142
+  _globals['_METRICSUPDATE']._serialized_start=2144
+  _globals['_METRICSUPDATE']._serialized_end=2225
+  _globals['_ENDPOINTREPORT']._serialized_start=2228
+  _globals['_ENDPOINTREPORT']._serialized_end=2383
+  _globals['_POOLSHARE']._serialized_start=2385
+  _globals['_POOLSHARE']._serialized_end=2512
+  _globals['_INFERENCEOBJECTIVE']._serialized_start=2514
+  _globals['_INFERENCEOBJECTIVE']._serialized_end=2566
+  _globals['_MODELTARGET']._serialized_start=2568
+  _globals['_MODELTARGET']._serialized_end=2612
+  _globals['_MODELRULE']._serialized_start=2615
+  _globals['_MODELRULE']._serialized_end=2743
+  _globals['_ROUTEPOLICY']._serialized_start=2745
+  _globals['_ROUTEPOLICY']._serialized_end=2786
+  _globals['_POOLCONFIG']._serialized_start=2789
+  _globals['_POOLCONFIG']._serialized_end=3328
+  _globals['_POOLCONFIG_SELECTORENTRY']._serialized_start=3281
+  _globals['_POOLCONFIG_SELECTORENTRY']._serialized_end=3328
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=3330
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=3364
+  _globals['_POOLSTATE']._serialized_start=3366
+  _globals['_POOLSTATE']._serialized_end=3475
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=3477
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=3543
+  _globals['_POOL']._serialized_start=3691
+  _globals['_POOL']._serialized_end=3791
 # @@protoc_insertion_point(module_scope)

@@ -86,7 +86,7 @@ class Endpoint(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., ready: _Optional[bool] = ..., not_ready_reason: _Optional[str] = ..., engine: _Optional[str] = ..., rank: _Optional[int] = ..., metrics: _Optional[_Union[EndpointMetrics, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Regime(_message.Message):
-    __slots__ = ("scarcity", "reason", "saturation", "ready_endpoints", "stale_endpoints", "waiting_requests", "running_requests", "mean_kv_cache_utilization", "since_s", "recommended_replicas")
+    __slots__ = ("scarcity", "reason", "saturation", "ready_endpoints", "stale_endpoints", "waiting_requests", "running_requests", "mean_kv_cache_utilization", "since_s", "recommended_replicas", "recommendation_reason", "utilization", "predicted_ttft_s", "requests_per_s", "queued_requests", "idle_s", "scale_to_zero", "models")
     SCARCITY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SATURATION_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,14 @@ class Regime(_message.Message):
     MEAN_KV_CACHE_UTILIZATION_FIELD_NUMBER: _ClassVar[int]
     SINCE_S_FIELD_NUMBER: _ClassVar[int]
     RECOMMENDED_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    RECOMMENDATION_REASON_FIELD_NUMBER: _ClassVar[int]
+    UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TTFT_S_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_S_FIELD_NUMBER: _ClassVar[int]
+    SCALE_TO_ZERO_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
     scarcity: Scarcity
     reason: str
     saturation: float
@@ -107,7 +115,37 @@ class Regime(_message.Message):
     mean_kv_cache_utilization: float
     since_s: float
     recommended_replicas: int
-    def __init__(self, scarcity: _Optional[_Union[Scarcity, str]] = ..., reason: _Optional[str] = ..., saturation: _Optional[float] = ..., ready_endpoints: _Optional[int] = ..., stale_endpoints: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., mean_kv_cache_utilization: _Optional[float] = ..., since_s: _Optional[float] = ..., recommended_replicas: _Optional[int] = ...) -> None: ...
+    recommendation_reason: str
+    utilization: float
+    predicted_ttft_s: float
+    requests_per_s: float
+    queued_requests: int
+    idle_s: float
+    scale_to_zero: bool
+    models: _containers.RepeatedCompositeFieldContainer[ModelRegime]
+    def __init__(self, scarcity: _Optional[_Union[Scarcity, str]] = ..., reason: _Optional[str] = ..., saturation: _Optional[float] = ..., ready_endpoints: _Optional[int] = ..., stale_endpoints: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., mean_kv_cache_utilization: _Optional[float] = ..., since_s: _Optional[float] = ..., recommended_replicas: _Optional[int] = ..., recommendation_reason: _Optional[str] = ..., utilization: _Optional[float] = ..., predicted_ttft_s: _Optional[float] = ..., requests_per_s: _Optional[float] = ..., queued_requests: _Optional[int] = ..., idle_s: _Optional[float] = ..., scale_to_zero: _Optional[bool] = ..., models: _Optional[_Iterable[_Union[ModelRegime, _Mapping]]] = ...) -> None: ...
+
+class ModelRegime(_message.Message):
+    __slots__ = ("model", "scarcity", "reason", "saturation", "usable_endpoints", "in_flight", "requests_per_s", "utilization_share", "since_s")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCARCITY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SATURATION_FIELD_NUMBER: _ClassVar[int]
+    USABLE_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    UTILIZATION_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    scarcity: Scarcity
+    reason: str
+    saturation: float
+    usable_endpoints: int
+    in_flight: int
+    requests_per_s: float
+    utilization_share: float
+    since_s: float
+    def __init__(self, model: _Optional[str] = ..., scarcity: _Optional[_Union[Scarcity, str]] = ..., reason: _Optional[str] = ..., saturation: _Optional[float] = ..., usable_endpoints: _Optional[int] = ..., in_flight: _Optional[int] = ..., requests_per_s: _Optional[float] = ..., utilization_share: _Optional[float] = ..., since_s: _Optional[float] = ...) -> None: ...
 
 class PoolSnapshot(_message.Message):
     __slots__ = ("envelope", "pool", "endpoints", "regime", "config_hash", "gone")

@@ -12,8 +12,8 @@ import msgspec
 from pointsman_common.endpoint import EndpointMetrics
 from pointsman_common.in_flight import Lease, LeaseTable
 from pointsman_common.inference_pool import InferencePool
-from pointsman_datalayer.core.engine_metrics import Extraction
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
+from pointsman_datalayer.core.engine_metrics import Extraction
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
 from pointsman_datalayer.core.pool_assembly import DiscoveredPool
 from pointsman_datalayer.core.pool_demand import DemandBook

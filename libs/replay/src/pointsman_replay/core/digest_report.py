@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from pointsman_replay.core.measures import Spread
 from pointsman_replay.core.report_text import seconds, table
 from pointsman_replay.core.svg_plots import Axis, Line, plot, style
 
+LOAD_S = 30.0
 FLAP_WINDOW_S = 300.0
 MOST_CHANGES = 1
 """Changes of direction that the recommendation may make in that time."""
@@ -49,11 +51,17 @@ class DigestRun(msgspec.Struct, frozen=True, kw_only=True):
     def recommendations(self) -> list[tuple[float, int]]:
         return [(one.at_s, one.recommended) for one in self.points if one.recommended is not None]
 
-    @property
-    def correlation(self) -> float:
-        """Of the recommendation with the true load (mean of the last 30 s), -1 to 1."""
+    def correlation(self, window_s: float) -> float:
+        """Of the recommendation with the true load, or its peak in that time, -1 to 1.
+
+        The load is the mean of 30 s.
+        """
         told = self.recommendations
-        load = [self.load_at(at_s, 30.0) for at_s, _ in told]
+        loads = [(one.at_s, self.load_at(one.at_s, LOAD_S)) for one in self.points]
+        load = [
+            max(value for then, value in loads if at_s - window_s <= then <= at_s)
+            for at_s, _ in told
+        ]
         replicas = [count for _, count in told]
         if len(set(replicas)) < 2 or len(set(load)) < 2:
             return 0.0
@@ -66,7 +74,7 @@ class DigestRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def replica_hours(self) -> float:
-        steps = zip(self.points, self.points[1:], strict=False)
+        steps = pairwise(self.points)
         return sum(one.ready * (after.at_s - one.at_s) for one, after in steps) / 3600
 
     def load_at(self, at_s: float, window_s: float) -> float:
@@ -78,7 +86,7 @@ def direction_changes(told: Sequence[tuple[float, int]]) -> list[float]:
     """Times at which a rise came after a fall, or a fall after a rise."""
     changes: list[float] = []
     direction = 0
-    for (_, before), (at_s, after) in zip(told, told[1:], strict=False):
+    for (_, before), (at_s, after) in pairwise(told):
         if after == before:
             continue
         now = 1 if after > before else -1
@@ -100,7 +108,7 @@ def text_digest(run: DigestRun) -> str:
         [
             f"{one.at_s:.0f}",
             f"{one.requests_per_s:.1f}",
-            f"{run.load_at(one.at_s, 30.0):.1f}",
+            f"{run.load_at(one.at_s, LOAD_S):.1f}",
             _known(one.utilization, "{:.2f}"),
             f"{one.saturation:.2f}",
             _known(one.predicted_ttft_s, "{:.2f}"),
@@ -131,7 +139,8 @@ def text_digest(run: DigestRun) -> str:
         f"engines kept busy.\n\n{shown}\n\n"
         f"direction changes of the recommendation: {len(changes)} in all, at most "
         f"{run.most_changes} in {FLAP_WINDOW_S:g} s (limit {MOST_CHANGES})\n"
-        f"correlation of recommendation and load: {run.correlation:.2f}\n"
+        f"correlation of the recommendation with the load {run.correlation(0.0):.2f}, "
+        f"with its peak of the last {FLAP_WINDOW_S:g} s {run.correlation(FLAP_WINDOW_S):.2f}\n"
         f"TTFT mean {seconds(ttft.mean)}, p50 {seconds(ttft.p50)}, p99 {seconds(ttft.p99)}; "
         f"{run.replica_hours:.2f} replica hours\n"
     )
@@ -139,7 +148,7 @@ def text_digest(run: DigestRun) -> str:
 
 def html_digest(run: DigestRun) -> str:
     """One page that needs nothing else: two plots over time, and the table."""
-    load = [(one.at_s, run.load_at(one.at_s, 30.0)) for one in run.points]
+    load = [(one.at_s, run.load_at(one.at_s, LOAD_S)) for one in run.points]
     replicas = [
         Line("work, engines kept busy", load),
         Line(

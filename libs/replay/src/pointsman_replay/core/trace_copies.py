@@ -7,7 +7,7 @@ import msgspec
 from pointsman_replay.core.trace import Trace
 from pointsman_simulator.core.engine_profile import EngineProfile
 
-SHIFT_S = 5.0
+SHIFT_S = 20.0
 """Longest shift of a request in a copy: copies in step would arrive in bursts of their number."""
 
 

@@ -1,4 +1,4 @@
-"""Listens to what the layers tell of themselves: decisions, queues and heartbeats."""
+"""Listens to what the layers tell of themselves: decisions, queues, shadows and heartbeats."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from pointsman_common import subjects
 from pointsman_common.bus import Bus
 from pointsman_common.clock import Clock
-from pointsman_common.contracts.events_pb2 import LayerHeartbeat
+from pointsman_common.contracts.events_pb2 import LayerHeartbeat, ShadowReport
 from pointsman_common.contracts.flow_pb2 import FlowStats
 from pointsman_common.contracts.scheduling_pb2 import DecisionReceipt
 from pointsman_common.decision_receipts import unfold_receipts
@@ -42,6 +42,7 @@ class BusListener:
             for subject in (
                 subjects.decision(subjects.ALL),
                 subjects.flow_stats(subjects.ALL),
+                subjects.shadow(subjects.ALL, subjects.ALL),
                 subjects.HEARTBEAT,
             )
         ]
@@ -59,6 +60,8 @@ class BusListener:
                 self._roster.heard(LayerHeartbeat.FromString(payload), now)
             elif subject.endswith(".decision"):
                 self._decision(subject, payload)
+            elif subject.split(".")[3:4] == ["shadow"]:
+                self._roster.told_shadow(_of_its_subject(payload, subject), now)
             else:
                 self._roster.told_flows(FlowStats.FromString(payload), now)
         except DecodeError:
@@ -70,3 +73,9 @@ class BusListener:
                 receipt.descriptor.pool = subjects.pool_of(subject)
             self._decisions.add(receipt, receipt.ByteSize())
             self._on_decision(receipt, self._decisions.stored_form(receipt))
+
+
+def _of_its_subject(payload: bytes, subject: str) -> ShadowReport:
+    report = ShadowReport.FromString(payload)
+    report.pool = report.pool or subjects.pool_of(subject)
+    return report

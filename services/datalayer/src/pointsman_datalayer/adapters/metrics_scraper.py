@@ -1,96 +1,28 @@
 """Asks the engines for their metrics, each at its own pace, and tells the registry."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
-
-import aiohttp
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from pointsman_common.clock import Clock
 from pointsman_common.endpoint import EndpointMetrics
 from pointsman_common.structured_log import get_logger
+from pointsman_datalayer.core.data_source import PolledSource, extract_all
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
-from pointsman_datalayer.core.engine_metrics import extract, mapping_of
+from pointsman_datalayer.core.fetching import Fetcher, NonsenseError, UnreachableError
 from pointsman_datalayer.core.listed_endpoints import DiscoveredEndpoint
-from pointsman_datalayer.core.prometheus_text import read_samples
 from pointsman_datalayer.core.scrape_schedule import ScrapeSchedule
 from pointsman_datalayer.core.shards import Shards
 from pointsman_datalayer.metrics import Metrics
+from pointsman_datalayer.plugins.catalogue import CORE_METRICS
+from pointsman_datalayer.plugins.extractors.core_metrics_extractor import CoreMetricsExtractor
 
 log = get_logger("scraper")
 
 TICK_S = 0.01
+OUTCOMES = ("read", "nonsense", "unreachable")
 BUSY_FOR_S = 1.0
 """A pool counts as busy for this long after an engine reported work."""
-
-
-class UnreachableError(Exception):
-    """The engine could not be connected to, or did not answer in time."""
-
-
-class NonsenseError(Exception):
-    """The engine answered what is no exposition."""
-
-
-class Fetcher(Protocol):
-    async def fetch(self, url: str) -> bytes:
-        """Raises UnreachableError or NonsenseError."""
-        ...
-
-
-@dataclass(slots=True)
-class HttpFetcher:
-    """Over kept-alive connections; an answer over `max_bytes` is not read to its end."""
-
-    session: aiohttp.ClientSession
-    timeout_s: float
-    max_bytes: int
-
-    async def fetch(self, url: str) -> bytes:
-        try:
-            async with asyncio.timeout(self.timeout_s), self.session.get(url) as response:
-                if response.status != 200:
-                    raise NonsenseError(f"HTTP {response.status}")
-                chunks: list[bytes] = []
-                size = 0
-                async for chunk in response.content.iter_any():
-                    size += len(chunk)
-                    if size > self.max_bytes:
-                        raise NonsenseError(f"more than {self.max_bytes} bytes")
-                    chunks.append(chunk)
-                return b"".join(chunks)
-        except TimeoutError as error:
-            raise UnreachableError(f"no answer within {self.timeout_s:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            code = error.os_error.errno
-            why = os.strerror(code).lower() if code else "connection failed"
-            raise UnreachableError(why) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise UnreachableError("connection lost") from error
-        except aiohttp.ClientError as error:
-            raise NonsenseError(f"no HTTP answer: {type(error).__name__}") from error
-        except ValueError as error:  # an address that makes no URL
-            raise UnreachableError("not an address") from error
-
-
-@asynccontextmanager
-async def open_http_fetcher(timeout_s: float, max_bytes: int) -> AsyncGenerator[HttpFetcher]:
-    # Each endpoint has one scrape at a time, which bounds the connections. No limit for a host:
-    # one endpoint of a host that hangs must not hold up the others.
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=30.0)
-    # Compression would save nothing within a cluster and cost both ends their time.
-    headers = {"Accept": "text/plain", "Accept-Encoding": "identity"}
-    async with aiohttp.ClientSession(
-        connector=connector,
-        headers=headers,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),  # one deadline, in `fetch`
-    ) as session:
-        yield HttpFetcher(session, timeout_s, max_bytes)
-
 
 FetcherFactory = Callable[[], AbstractAsyncContextManager[Fetcher]]
 
@@ -106,13 +38,15 @@ class MetricsScraper:
         metrics: Metrics,
         *,
         open_fetcher: FetcherFactory,
+        source: PolledSource,
+        core: CoreMetricsExtractor,
         in_flight: Callable[[str], int],
-        path: str,
         shards: Shards | None = None,
     ) -> None:
         self._clock, self._registry, self._schedule = clock, registry, schedule
         self._metrics, self._open_fetcher = metrics, open_fetcher
-        self._in_flight, self._path = in_flight, path
+        self._source, self._core, self._in_flight = source, core, in_flight
+        self._outcomes = {name: metrics.scrapes.labels(name) for name in OUTCOMES}
         self._membership_changed = True
         self._endpoints: Mapping[str, DiscoveredEndpoint] = {}
         self._working_until: dict[str, float] = {}
@@ -147,7 +81,7 @@ class MetricsScraper:
             for uid, item in self._registry.addresses().items()
             if not item.problem and self._owns(uid)
         }
-        self._schedule.follow(self._endpoints.keys(), now)
+        self._schedule.follow(sorted(self._endpoints, key=self._registry.read_at), now)
         for pool in self._working_until.keys() - self._registry.pools().keys():
             del self._working_until[pool]
 
@@ -170,30 +104,34 @@ class MetricsScraper:
             now = self._clock.monotonic()
             pools = self._registry.pools_of(uid)
             self._schedule.finish(uid, now, busy=any(pool in self._busy for pool in pools))
-        self._metrics.scrapes.labels(outcome).inc()
+        self._outcomes[outcome].inc()
         self._metrics.scrape_seconds.observe(now - started)
 
     async def _read(self, fetcher: Fetcher, endpoint: DiscoveredEndpoint) -> str:
-        uid, mapping = endpoint.uid, mapping_of(endpoint.engine)
+        uid, source = endpoint.uid, self._source
         try:
-            url = endpoint.metrics_url or f"http://{endpoint.address}{self._path}"
-            body = await fetcher.fetch(url)
+            body = await source.source.read(endpoint, fetcher)
         except UnreachableError as error:
-            self._metrics.scrape_failed()
+            self._metrics.source_failed(source.type_name)
             self._registry.record_unreachable(uid, str(error), self._clock.monotonic())
             return "unreachable"
         except NonsenseError as error:
-            self._metrics.scrape_failed()
+            self._metrics.source_failed(source.type_name)
             self._registry.record_nonsense(uid, str(error))
             return "nonsense"
         now = self._clock.monotonic()
-        extraction = extract(mapping, read_samples(body, mapping.wanted()), now)
+        extraction = self._core.read(endpoint, body, now)
         if extraction.missing:
-            self._metrics.extract_failed()
+            self._metrics.extract_failed(source.type_name, CORE_METRICS)
         if not extraction.usable:
             self._registry.record_nonsense(uid, f"none of the metrics of {endpoint.engine}")
             return "nonsense"
         self._registry.record_scrape(uid, extraction)
+        if source.extractors:
+            found, problems = extract_all(source, endpoint, body)
+            for extractor in problems:
+                self._metrics.extract_failed(source.type_name, extractor)
+            self._registry.record_attributes(uid, source.name, found)
         if _has_work(extraction.metrics):
             for pool in self._registry.pools_of(uid):
                 self._working_until[pool] = now + BUSY_FOR_S

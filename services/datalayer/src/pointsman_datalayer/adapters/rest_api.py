@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from pointsman_common.clock import Clock
+from pointsman_datalayer.adapters.pool_history import PoolHistory
 from pointsman_datalayer.adapters.redis_endpoint_store import RedisAwayError, RedisEndpointStore
 from pointsman_datalayer.core.decision_log import DecisionLog
 from pointsman_datalayer.core.live_state import (
@@ -17,6 +18,8 @@ from pointsman_datalayer.core.live_state import (
     decision_detail,
     decision_summary,
 )
+
+Found = TypeVar("Found")
 
 EVENT_S = 0.5
 """Between two events to a console."""
@@ -34,6 +37,7 @@ def build_rest_api(
     store: RedisEndpointStore | None,
     *,
     event_clients: int,
+    history: PoolHistory | None = None,
 ) -> APIRouter:
     """The routes; AdminApi serves them."""
     router = APIRouter()
@@ -47,10 +51,7 @@ def build_rest_api(
         return {"pools": state.pools(clock.monotonic())}
 
     async def pool(namespace: str, name: str) -> Json:
-        found = state.pool(f"{namespace}/{name}", clock.monotonic())
-        if found is None:
-            raise HTTPException(404, f"no pool {namespace}/{name}")
-        return found
+        return _found(state.pool(f"{namespace}/{name}", clock.monotonic()), namespace, name)
 
     async def recent(
         namespace: str, name: str, limit: Annotated[int, Query(ge=1, le=1000)] = 50
@@ -70,6 +71,26 @@ def build_rest_api(
             raise HTTPException(404, f"no decision {key!r}")
         return decision_detail(decisions.completed(found))
 
+    async def flow(namespace: str, name: str) -> Json:
+        return _found(state.flow(f"{namespace}/{name}", clock.monotonic()), namespace, name)
+
+    async def shadows(namespace: str, name: str) -> Json:
+        return _found(state.shadows(f"{namespace}/{name}", clock.monotonic()), namespace, name)
+
+    async def over_time(
+        namespace: str,
+        name: str,
+        since_s: Annotated[float, Query(gt=0, le=30 * 86_400)] = 3600.0,
+        limit: Annotated[int, Query(ge=1, le=20_000)] = 1000,
+    ) -> Json:
+        pool_name = f"{namespace}/{name}"
+        _found(state.registry.pools().get(pool_name), namespace, name)
+        if history is None:
+            return {"pool": pool_name, "source": "memory", "points": []}
+        since = clock.wall() - since_s
+        points, source = await history.points(pool_name, since=since, limit=limit)
+        return {"pool": pool_name, "source": source, "points": msgspec.to_builtins(points)}
+
     async def layers() -> Json:
         return {"layers": state.layers(clock.monotonic())}
 
@@ -87,10 +108,19 @@ def build_rest_api(
     router.get("/v1/pools/{namespace}/{name}")(pool)
     router.get("/v1/pools/{namespace}/{name}/decisions")(recent)
     router.get("/v1/pools/{namespace}/{name}/decisions/{key:path}")(decision)
+    router.get("/v1/pools/{namespace}/{name}/flow")(flow)
+    router.get("/v1/pools/{namespace}/{name}/shadows")(shadows)
+    router.get("/v1/pools/{namespace}/{name}/history")(over_time)
     router.get("/v1/layers")(layers)
     router.get("/v1/discovery")(discovery)
     router.get("/v1/events", response_model=None)(live)
     return router
+
+
+def _found(answer: Found | None, namespace: str, name: str) -> Found:
+    if answer is None:
+        raise HTTPException(404, f"no pool {namespace}/{name}")
+    return answer
 
 
 class EventStream:

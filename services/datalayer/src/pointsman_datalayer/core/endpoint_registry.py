@@ -5,7 +5,7 @@ An endpoint that several pools select is scraped once and has one set of metrics
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pointsman_common.endpoint import Endpoint, EndpointMetrics
 from pointsman_common.inference_pool import InferencePool
@@ -17,6 +17,8 @@ from pointsman_datalayer.core.staleness import Health, ReadinessLimits
 REPORT_SLACK_S = 0.25
 """By how much a report may seem older than it is: ages are in milliseconds, and messages travel."""
 
+_NOTHING: Mapping[str, float] = {}
+
 MAX_GONE = 100
 """Pools without a manifest that are still told of; the first to go are forgotten first."""
 
@@ -26,10 +28,26 @@ class EngineState:
     """What is known of the engine behind one uid."""
 
     metrics: EndpointMetrics = field(default_factory=EndpointMetrics)
+    """As told: `own`, and what further sources say."""
     health: Health = field(default_factory=Health)
     epoch: int = 0
     started_at: float | None = None
     counters: Mapping[str, float] = field(default_factory=dict[str, float])
+    attributes: dict[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
+    """What further sources say of the endpoint, by their names."""
+    own: EndpointMetrics = field(default_factory=EndpointMetrics)
+    """As the engine reported them."""
+
+    def with_attributes(self, metrics: EndpointMetrics) -> EndpointMetrics:
+        """Metrics with what the further sources say; a later source wins."""
+        if not self.attributes:
+            return metrics
+        merged = dict(metrics.attributes)
+        for attributes in self.attributes.values():
+            merged |= attributes
+        return replace(metrics, attributes=merged)
 
 
 @dataclass(slots=True)
@@ -83,6 +101,12 @@ class EndpointRegistry:
     def health(self, uid: str) -> Health:
         engine = self._engines.get(uid)
         return engine.health if engine else Health()
+
+    def read_at(self, uid: str) -> float:
+        """When its metrics were read, in monotonic seconds; endlessly long ago: never."""
+        engine = self._engines.get(uid)
+        read_at = engine.metrics.read_at if engine else None
+        return float("-inf") if read_at is None else read_at
 
     def epoch(self, uid: str) -> int:
         """Times that the engine was seen to restart."""
@@ -147,10 +171,22 @@ class EndpointRegistry:
             # Several processes may answer behind one port: the latest start counts, once.
             engine.started_at = max(extraction.started_at, engine.started_at or 0.0)
         engine.counters = extraction.counters
-        engine.metrics = extraction.metrics
+        engine.own, engine.metrics = extraction.metrics, engine.with_attributes(extraction.metrics)
         self._rebuild(uid)
         problem = f"lacks {', '.join(extraction.missing)}" if extraction.missing else ""
         self._set_health(uid, engine, engine.health.answered(problem), changed=restarted)
+
+    def record_attributes(self, uid: str, source: str, attributes: Mapping[str, float]) -> None:
+        """A further source has read the endpoint; without attributes it knows nothing of it."""
+        engine = self._engine(uid)
+        if engine is None or engine.attributes.get(source, _NOTHING) == attributes:
+            return
+        if attributes:
+            engine.attributes[source] = attributes
+        else:
+            del engine.attributes[source]
+        engine.metrics = engine.with_attributes(engine.own)
+        self._rebuild(uid)
 
     def record_nonsense(self, uid: str, problem: str) -> None:
         """The engine answered what could not be read: its metrics stay and grow old."""
@@ -179,7 +215,9 @@ class EndpointRegistry:
         if known_at is not None and (metrics.read_at or 0.0) < known_at - REPORT_SLACK_S:
             return
         restarted = epoch > engine.epoch
-        engine.metrics, engine.epoch = metrics, max(engine.epoch, epoch)
+        engine.own = engine.metrics = metrics
+        engine.attributes.clear()  # the other replica's are in the report
+        engine.epoch = max(engine.epoch, epoch)
         self._rebuild(uid)
         self._set_health(uid, engine, Health(ready=ready, reason=reason), changed=restarted)
 

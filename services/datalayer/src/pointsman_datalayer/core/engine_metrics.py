@@ -1,154 +1,19 @@
-"""Each engine's metric names, and what they mean in our fields.
+"""An engine's exposition in our fields, by the engine's mapping.
 
-Source of the names: the model server protocol (gateway-api-inference-extension proposal 003) and
-llm-d-router pkg/epp/framework/plugins/datalayer/extractor/metrics.
+Several engine cores behind one port (data parallelism within the server) are one endpoint: what
+waits and runs is added up, and the KV cache's use is their mean.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pointsman_common.endpoint import EndpointMetrics
-from pointsman_datalayer.core.prometheus_text import Exposition, Sample
+from pointsman_datalayer.core.engine_mappings import PROCESS_START, CacheInfo, EngineMapping
+from pointsman_datalayer.core.metric_spec import MetricSpec
+from pointsman_datalayer.core.prometheus_text import Exposition, ExpositionReader, Sample
 
-ENGINE_LABELS = ("llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")
-DEFAULT_ENGINE = "vllm"
-PROCESS_START = "process_start_time_seconds"
-
-_SPEC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?$")
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSpec:
-    """A sample name and the labels that it must have."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    @classmethod
-    def parse(cls, text: str) -> "MetricSpec":
-        """Read `name`, `name{label=value}` or `name{label="value",other=…}`.
-
-        Raises:
-            ValueError: another form.
-        """
-        match = _SPEC.match(text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is not name or name{{label=value}}")
-        labels: dict[str, str] = {}
-        for pair in filter(None, (part.strip() for part in (match[2] or "").split(","))):
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise ValueError(f"{text!r}: {pair!r} is not label=value")
-            labels[key.strip()] = value.strip().strip('"')
-        return cls(match[1], labels)
-
-    def choose(self, exposition: Exposition) -> Sample | None:
-        """The matching sample with the largest timestamp, the first of equals."""
-        best: Sample | None = None
-        for sample in exposition.samples.get(self.name, ()):
-            if any(sample.labels.get(key) != value for key, value in self.labels.items()):
-                continue
-            if best is None or (sample.timestamp or 0.0) > (best.timestamp or 0.0):
-                best = sample
-        return best
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """Where the KV cache's block size and number stand: labels of one sample, or two gauges."""
-
-    block_size: MetricSpec
-    blocks: MetricSpec
-    block_size_label: str = ""
-    blocks_label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineMapping:
-    waiting: MetricSpec
-    running: MetricSpec
-    kv_cache: MetricSpec | None = None
-    lora: MetricSpec | None = None
-    cache: CacheInfo | None = None
-    counters: tuple[str, ...] = ()
-    """Counters that only a restart sets back."""
-
-    def wanted(self) -> tuple[str, ...]:
-        """Sample names to read from the exposition."""
-        specs = [self.waiting, self.running, self.kv_cache, self.lora]
-        if self.cache is not None:
-            specs += [self.cache.block_size, self.cache.blocks]
-        names = [spec.name for spec in specs if spec is not None]
-        return tuple(dict.fromkeys([*names, *self.counters, PROCESS_START]))
-
-
-def _spec(text: str) -> MetricSpec:
-    return MetricSpec.parse(text)
-
-
-ENGINES: Mapping[str, EngineMapping] = {
-    "vllm": EngineMapping(
-        waiting=_spec("vllm:num_requests_waiting"),
-        running=_spec("vllm:num_requests_running"),
-        kv_cache=_spec("vllm:kv_cache_usage_perc"),
-        lora=_spec("vllm:lora_requests_info"),
-        cache=CacheInfo(
-            _spec("vllm:cache_config_info"),
-            _spec("vllm:cache_config_info"),
-            block_size_label="block_size",
-            blocks_label="num_gpu_blocks",
-        ),
-        counters=("vllm:prompt_tokens_total", "vllm:generation_tokens_total"),
-    ),
-    "sglang": EngineMapping(
-        waiting=_spec("sglang:num_queue_reqs"),
-        running=_spec("sglang:num_running_reqs"),
-        kv_cache=_spec("sglang:token_usage"),
-        cache=CacheInfo(
-            _spec("sglang:cache_config_info"),
-            _spec("sglang:cache_config_info"),
-            block_size_label="page_size",
-            blocks_label="num_pages",
-        ),
-        counters=("sglang:prompt_tokens_total", "sglang:generation_tokens_total"),
-    ),
-    "trtllm-serve": EngineMapping(
-        waiting=_spec("trtllm_num_requests_waiting"),
-        running=_spec("trtllm_num_requests_running"),
-        kv_cache=_spec("trtllm_kv_cache_utilization"),
-        cache=CacheInfo(
-            _spec("trtllm_kv_cache_tokens_per_block"), _spec("trtllm_kv_cache_max_blocks")
-        ),
-        counters=("trtllm_request_success_total",),
-    ),
-    "triton-tensorrt-llm": EngineMapping(
-        waiting=_spec("nv_trt_llm_request_metrics{request_type=waiting}"),
-        running=_spec("nv_trt_llm_request_metrics{request_type=scheduled}"),
-        kv_cache=_spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
-        cache=CacheInfo(
-            _spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}"),
-            _spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}"),
-        ),
-        counters=("nv_inference_request_success",),
-    ),
-    "triton": EngineMapping(
-        waiting=_spec("nv_inference_pending_request_count"),
-        running=_spec("nv_inference_exec_count"),
-        counters=("nv_inference_request_success",),
-    ),
-}
-
-
-def engine_of(labels: Mapping[str, str]) -> str:
-    """The engine that an endpoint's labels name; vllm where they name none."""
-    return next((labels[key] for key in ENGINE_LABELS if labels.get(key)), DEFAULT_ENGINE)
-
-
-def mapping_of(engine: str) -> EngineMapping:
-    """The mapping of an engine; an unknown one is read as the default."""
-    return ENGINES.get(engine, ENGINES[DEFAULT_ENGINE])
+_NO_ATTRIBUTES: Mapping[str, MetricSpec] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +38,51 @@ class Extraction:
         )
 
 
+class EngineReader:
+    """Reads the expositions of one kind of engine."""
+
+    def __init__(self, mapping: EngineMapping) -> None:
+        self.mapping = mapping
+        self._reader = ExpositionReader(mapping.wanted())
+
+    def read(self, body: bytes, now: float) -> Extraction:
+        """`now` is when the body was read, in monotonic seconds."""
+        return extract(self.mapping, self._reader.read(body), now)
+
+
 def extract(mapping: EngineMapping, exposition: Exposition, now: float) -> Extraction:
     """Put an exposition in our fields; `now` is when it was read, in monotonic seconds.
 
     What is missing is unknown (`None`), whatever it was before.
     """
-    waiting = _reading(mapping.waiting, exposition, _count)
-    running = _reading(mapping.running, exposition, _count)
-    kv_cache = _reading(mapping.kv_cache, exposition, _ratio)
+    core = mapping.core_label
+    waiting = _readings(mapping.waiting, exposition, core, _count)
+    running = _readings(mapping.running, exposition, core, _count)
+    kv_cache = _readings(mapping.kv_cache, exposition, core, _ratio)
     missing = [
         name
-        for name, spec, value in (
+        for name, spec, values in (
             ("waiting_requests", mapping.waiting, waiting),
             ("running_requests", mapping.running, running),
             ("kv_cache_utilization", mapping.kv_cache, kv_cache),
         )
-        if spec is not None and value is None
+        if spec is not None and values is None
     ]
     lora = _newest_lora(mapping.lora, exposition)
-    block_size, blocks = _cache(mapping.cache, exposition)
+    block_size, blocks = _cache(mapping.cache, exposition, core)
     start = exposition.samples.get(PROCESS_START)
     return Extraction(
         EndpointMetrics(
-            waiting_requests=None if waiting is None else int(waiting),
-            running_requests=None if running is None else int(running),
-            kv_cache_utilization=kv_cache,
+            waiting_requests=None if waiting is None else _at_most_32_bits(sum(waiting)),
+            running_requests=None if running is None else _at_most_32_bits(sum(running)),
+            kv_cache_utilization=None if kv_cache is None else sum(kv_cache) / len(kv_cache),
             active_loras=_names(lora, "running_lora_adapters"),
             waiting_loras=_names(lora, "waiting_lora_adapters"),
             max_loras=_label_count(lora, "max_lora"),
             block_size_tokens=block_size,
             kv_cache_blocks=blocks,
             read_at=now,
+            attributes=_attributes(mapping, exposition),
         ),
         tuple(missing),
         started_at=start[0].value if start else None,
@@ -215,16 +94,25 @@ def extract(mapping: EngineMapping, exposition: Exposition, now: float) -> Extra
     )
 
 
-def _reading(
-    spec: MetricSpec | None, exposition: Exposition, sense: Callable[[float], float | None]
-) -> float | None:
-    sample = spec.choose(exposition) if spec is not None else None
-    return None if sample is None else sense(sample.value)
+def _readings(
+    spec: MetricSpec | None,
+    exposition: Exposition,
+    core_label: str,
+    sense: Callable[[float], float | None],
+) -> list[float] | None:
+    """A value for each engine core; `None` where there is none, or one that makes no sense."""
+    samples = spec.of_each_core(exposition, core_label) if spec is not None else ()
+    values = [value for sample in samples if (value := sense(sample.value)) is not None]
+    return values if values and len(values) == len(samples) else None
 
 
 def _count(value: float) -> float | None:
     """A count that fits the contract's 32 bits; NaN, infinite and negative make no sense."""
     return value if 0 <= value < 2**32 else None
+
+
+def _at_most_32_bits(value: float) -> int:
+    return min(int(value), 2**32 - 1)
 
 
 def _ratio(value: float) -> float | None:
@@ -234,7 +122,7 @@ def _ratio(value: float) -> float | None:
 
 def _newest_lora(spec: MetricSpec | None, exposition: Exposition) -> Sample | None:
     """The series with the largest value, which is the time of the last change."""
-    samples: Iterable[Sample] = exposition.samples.get(spec.name, ()) if spec else ()
+    samples: Iterable[Sample] = spec.matching(exposition) if spec else ()
     known = [sample for sample in samples if not math.isnan(sample.value)]
     return max(known, key=lambda sample: sample.value, default=None)
 
@@ -246,16 +134,37 @@ def _names(sample: Sample | None, label: str) -> frozenset[str]:
 
 def _label_count(sample: Sample | None, label: str) -> int | None:
     text = sample.labels.get(label, "") if sample else ""
-    return int(text) if text.isascii() and text.isdecimal() and int(text) < 2**32 else None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        return None
+    return int(text) if int(text) < 2**32 else None
 
 
-def _cache(info: CacheInfo | None, exposition: Exposition) -> tuple[int | None, int | None]:
+def _cache(
+    info: CacheInfo | None, exposition: Exposition, core_label: str
+) -> tuple[int | None, int | None]:
+    """Tokens in a block, and blocks of all engine cores together."""
     if info is None:
         return None, None
-    size, blocks = info.block_size.choose(exposition), info.blocks.choose(exposition)
-    if info.block_size_label:
-        return _label_count(size, info.block_size_label), _label_count(blocks, info.blocks_label)
+    if info.info is not None:
+        samples = info.info.of_each_core(exposition, core_label)
+        sizes = [_label_count(sample, info.block_size_label) for sample in samples]
+        counts = [_label_count(sample, info.blocks_label) for sample in samples]
+        if samples:
+            return sizes[0], _total(counts)
+    size = info.block_size.value(exposition) if info.block_size else None
+    blocks = _readings(info.blocks, exposition, core_label, _count)
     return (
-        None if size is None or _count(size.value) is None else int(size.value),
-        None if blocks is None or _count(blocks.value) is None else int(blocks.value),
+        None if size is None or _count(size) is None else int(size),
+        None if blocks is None else _total([int(count) for count in blocks]),
     )
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return _at_most_32_bits(sum(known)) if known and len(known) == len(counts) else None
+
+
+def _attributes(mapping: EngineMapping, exposition: Exposition) -> Mapping[str, float]:
+    named = mapping.attributes or _NO_ATTRIBUTES
+    values = {name: spec.value(exposition) for name, spec in named.items()}
+    return {name: value for name, value in values.items() if value is not None}

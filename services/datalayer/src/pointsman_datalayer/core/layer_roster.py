@@ -1,12 +1,16 @@
 """Which replicas of which layers are alive, from their heartbeats, and what they last said."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pointsman_common.contracts.events_pb2 import LayerHeartbeat
+from pointsman_common.contracts.events_pb2 import LayerHeartbeat, ShadowReport
 from pointsman_common.contracts.flow_pb2 import FlowStats
 
 MAX_REPLICAS = 1000
+MAX_SHADOWS = 200
+SHADOW_REPORTS = 60
+"""The latest of each shadow."""
 ORDER = ("ext-proc", "router", "flow-controller", "scheduler", "datalayer")
 
 
@@ -17,11 +21,30 @@ class Heard:
     """Monotonic seconds."""
 
 
-class LayerRoster:
-    """Replicas silent for `forget_after_s` are left out, as are their queues."""
+@dataclass(frozen=True, slots=True)
+class ShadowHeard:
+    """What one replica of a shadow scheduler has reported lately."""
 
-    def __init__(self, *, forget_after_s: float = 30.0, flows_stale_after_s: float = 5.0) -> None:
+    reports: deque[ShadowReport]
+    """Oldest first; at least one."""
+    at: float
+    """When the last came, monotonic seconds."""
+
+
+class LayerRoster:
+    """Replicas silent for `forget_after_s` are left out, as are their queues and, later, what
+    shadows have reported."""
+
+    def __init__(
+        self,
+        *,
+        forget_after_s: float = 30.0,
+        flows_stale_after_s: float = 5.0,
+        shadows_stale_after_s: float = 600.0,
+    ) -> None:
         self._forget_after_s, self._flows_stale_after_s = forget_after_s, flows_stale_after_s
+        self._shadows_stale_after_s = shadows_stale_after_s
+        self._shadows: dict[tuple[str, str, str], ShadowHeard] = {}
         self._heard: dict[str, Heard] = {}
         self._flows: dict[tuple[str, str], tuple[FlowStats, float]] = {}
 
@@ -39,6 +62,17 @@ class LayerRoster:
         if key in self._flows or len(self._flows) < MAX_REPLICAS:
             self._flows[key] = (stats, now)
 
+    def told_shadow(self, report: ShadowReport, now: float) -> None:
+        key = (report.pool, report.name, report.envelope.publisher)
+        known = self._shadows.get(key)
+        if known is None and len(self._shadows) >= MAX_SHADOWS:
+            self._forget(now)
+            if len(self._shadows) >= MAX_SHADOWS:
+                return
+        reports = known.reports if known else deque[ShadowReport](maxlen=SHADOW_REPORTS)
+        reports.append(report)
+        self._shadows[key] = ShadowHeard(reports, now)
+
     def replicas(self, now: float) -> list[Heard]:
         """In the order of a request's way, then by replica."""
         self._forget(now)
@@ -49,7 +83,23 @@ class LayerRoster:
         self._forget(now)
         return (stats for (name, _), (stats, _) in self._flows.items() if name == pool)
 
+    def shadows(self, pool: str, now: float) -> list[ShadowHeard]:
+        """What the shadows of a pool have reported, by their names and replicas."""
+        self._forget(now)
+        keys = sorted(key for key in self._shadows if key[0] == pool)
+        return [self._shadows[key] for key in keys]
+
+    def queued(self, pool: str, now: float) -> int:
+        """Requests that wait with the flow controllers, all replicas together."""
+        return sum(
+            sum(band.queued for band in stats.bands or stats.flows)
+            for stats in self.flows(pool, now)
+        )
+
     def _forget(self, now: float) -> None:
+        for shadow, told in list(self._shadows.items()):
+            if now - told.at > self._shadows_stale_after_s:
+                del self._shadows[shadow]
         for replica, heard in list(self._heard.items()):
             if now - heard.at > self._forget_after_s:
                 del self._heard[replica]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pointsman_common.inference_pool import InferencePool
-from pointsman_datalayer.core.engine_metrics import engine_of
+from pointsman_datalayer.core.engine_mappings import engine_of
 from pointsman_datalayer.core.manifest_kinds import ListedEndpoint, split_list
 from pointsman_datalayer.core.manifests import ManifestError
 

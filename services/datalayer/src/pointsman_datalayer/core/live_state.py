@@ -9,11 +9,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pointsman_common.contract_codec import encode_pool_config
-from pointsman_common.contracts.pool_pb2 import Regime
+from pointsman_common.contracts.pool_pb2 import ModelRegime, Regime
 from pointsman_common.endpoint import Endpoint
 from pointsman_common.in_flight import LeaseTable
 from pointsman_datalayer.core.decision_log import Decision, DecisionLog
 from pointsman_datalayer.core.endpoint_registry import EndpointRegistry
+from pointsman_datalayer.core.flow_and_shadows import flow_summary, shadow_summary
 from pointsman_datalayer.core.layer_roster import Heard, LayerRoster
 from pointsman_datalayer.core.pool_digest import PoolDigests
 from pointsman_datalayer.core.scarcity_regime import scarcity_name
@@ -54,6 +55,20 @@ class LiveState:
             "flows": self._flows(name, now),
         }
 
+    def flow(self, name: str, now: float) -> Json | None:
+        """Queues of one pool; `None` when it is not known."""
+        if name not in self.registry.pools():
+            return None
+        flows = self._flows(name, now)
+        return {"pool": name, **flow_summary(self.roster.flows(name, now)), "flows": flows}
+
+    def shadows(self, name: str, now: float) -> Json | None:
+        """What its shadow schedulers have reported; `None` when the pool is not known."""
+        if name not in self.registry.pools():
+            return None
+        heard = self.roster.shadows(name, now)
+        return {"pool": name, "shadows": [shadow_summary(one, now) for one in heard]}
+
     def layers(self, now: float) -> list[Json]:
         return [_layer(heard, now) for heard in self.roster.replicas(now)]
 
@@ -72,6 +87,8 @@ class LiveState:
                         )
                     ],
                     "flows": self._flows(name, now),
+                    "bands": flow_summary(self.roster.flows(name, now))["bands"],
+                    "shadows": [shadow_summary(one, now) for one in self.roster.shadows(name, now)],
                     "picks": [
                         decision_summary(item) for item in self.decisions.recent(name, SHOWN_PICKS)
                     ],
@@ -211,6 +228,30 @@ def _regime(regime: Regime) -> Mapping[str, Any]:
         "mean_kv_cache_utilization": round(regime.mean_kv_cache_utilization, 4),
         "since_s": round(regime.since_s, 1),
         "recommended_replicas": replicas,
+        "recommendation_reason": regime.recommendation_reason,
+        "utilization": round(regime.utilization, 4) if regime.HasField("utilization") else None,
+        "predicted_ttft_s": (
+            _finite(regime.predicted_ttft_s) if regime.HasField("predicted_ttft_s") else None
+        ),
+        "requests_per_s": round(regime.requests_per_s, 2),
+        "queued_requests": regime.queued_requests,
+        "idle_s": round(regime.idle_s, 1),
+        "scale_to_zero": regime.scale_to_zero,
+        "models": [_model(model) for model in regime.models],
+    }
+
+
+def _model(model: ModelRegime) -> Json:
+    return {
+        "model": model.model,
+        "scarcity": scarcity_name(model.scarcity),
+        "reason": model.reason,
+        "saturation": round(model.saturation, 4),
+        "usable_endpoints": model.usable_endpoints,
+        "in_flight": model.in_flight,
+        "requests_per_s": round(model.requests_per_s, 2),
+        "utilization_share": round(model.utilization_share, 4),
+        "since_s": round(model.since_s, 1),
     }
 
 

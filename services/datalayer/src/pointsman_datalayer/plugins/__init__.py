@@ -1,0 +1,1 @@
+"""Sources and extractors that a configuration may name."""

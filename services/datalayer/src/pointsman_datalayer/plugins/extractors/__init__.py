@@ -1,0 +1,1 @@
+"""What the data layer makes of what it has read."""
