@@ -36,6 +36,7 @@ from pointsman_datalayer.core.scrape_schedule import ScrapeIntervals, ScrapeSche
 from pointsman_datalayer.core.staleness import ReadinessLimits
 from pointsman_datalayer.metrics import Metrics
 from pointsman_datalayer.plugins.data_layer import build_data_layer
+from pointsman_datalayer.settings import DatalayerSettings
 
 SETTLE_S = 2.0
 """Connections are made in this time, and nothing is measured."""
@@ -62,7 +63,11 @@ async def scraping(address: str, endpoints: int, seconds: float) -> tuple[float,
     scraper = MetricsScraper(
         clock,
         registry,
-        ScrapeSchedule(ScrapeIntervals(busy_s=1.0, idle_s=1.0), Random(1)),
+        ScrapeSchedule(
+            ScrapeIntervals(busy_s=1.0, idle_s=1.0),
+            Random(1),
+            most_per_s=DatalayerSettings().scrapes_per_s,
+        ),
         metrics,
         open_fetcher=lambda: open_http_fetcher(1.0, 8 << 20),
         source=data_layer.metrics,

@@ -1,6 +1,8 @@
+from dataclasses import fields, replace
+
 import pytest
 
-from pointsman_common.endpoint import EndpointMetrics, in_subset, ip_of
+from pointsman_common.endpoint import Endpoint, EndpointMetrics, in_subset, ip_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,9 @@ def test_an_age_is_never_negative_and_infinite_when_nothing_was_read() -> None:
     assert EndpointMetrics(read_at=5.0).age_s(4.0) == 0.0
     assert EndpointMetrics(read_at=5.0).age_s(7.5) == 2.5
     assert EndpointMetrics().age_s(7.5) == float("inf")
+
+
+def test_an_endpoint_with_other_metrics_is_the_same_otherwise() -> None:
+    facts = {field.name: f"some {field.name}" for field in fields(Endpoint)}
+    endpoint, metrics = Endpoint(**facts), EndpointMetrics(waiting_requests=3)  # type: ignore[arg-type]  # only moved
+    assert endpoint.measured(metrics) == replace(endpoint, metrics=metrics)

@@ -10,10 +10,7 @@ from pointsman_common.inference_pool import InferencePool, ModelRule, ModelTarge
 
 def decode_metrics(message: pool_pb2.EndpointMetrics, now: float) -> EndpointMetrics:
     """`now` is the reader's monotonic time, from which the age is counted back."""
-
-    def known(name: str) -> bool:
-        return message.HasField(name)
-
+    known = message.HasField
     return EndpointMetrics(
         waiting_requests=message.waiting_requests if known("waiting_requests") else None,
         running_requests=message.running_requests if known("running_requests") else None,

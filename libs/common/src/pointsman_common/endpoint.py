@@ -49,6 +49,21 @@ class Endpoint:
     """Times that the engine was seen to restart behind the same uid: its cache is then empty."""
     metrics: EndpointMetrics = field(default_factory=EndpointMetrics)
 
+    def measured(self, metrics: EndpointMetrics) -> "Endpoint":
+        """The same with other metrics; several times as fast as `dataclasses.replace`."""
+        return Endpoint(
+            self.uid,
+            self.name,
+            self.address,
+            self.labels,
+            self.ready,
+            self.not_ready_reason,
+            self.engine,
+            self.rank,
+            self.epoch,
+            metrics,
+        )
+
 
 def ip_of(address: str) -> str:
     """The IP of `ip:port`, `[ipv6]:port`, or of a bare IP."""

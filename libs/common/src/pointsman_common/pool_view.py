@@ -205,7 +205,7 @@ class PoolView:
 
 def _members(endpoints: dict[str, Endpoint]) -> list[Endpoint]:
     """The endpoints without what changes all the time, in their order."""
-    return [replace(endpoint, metrics=_NO_METRICS) for endpoint in endpoints.values()]
+    return [endpoint.measured(_NO_METRICS) for endpoint in endpoints.values()]
 
 
 def _apply(record: PoolRecord, delta: pool_pb2.PoolDelta, now: float) -> None:
@@ -219,6 +219,6 @@ def _apply(record: PoolRecord, delta: pool_pb2.PoolDelta, now: float) -> None:
         known = record.endpoints.get(update.uid)
         if known is not None:
             metrics = decode_metrics(update.metrics, now)
-            record.endpoints[update.uid] = replace(known, metrics=metrics)
+            record.endpoints[update.uid] = known.measured(metrics)
     if delta.HasField("regime"):
         record.regime = delta.regime

@@ -1,6 +1,7 @@
 """Replicas that find each other in Redis and tell each other what they have read."""
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -133,6 +134,48 @@ async def test_one_that_is_not_ready_has_no_share(
     async with first.running(), second.running():
         await until("it knows the other", lambda: not second.share())
         assert first.share() == set(UIDS)
+
+
+class OneWay:
+    """A way to Redis that carries commands, and for as long as it is `deaf` no lists of who is
+    there: as for a process so busy that its deadlines pass before it gets to them."""
+
+    def __init__(self, redis_port: int) -> None:
+        self.deaf, self._redis_port = False, redis_port
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65536):
+                    is_list = sink is writer and data.startswith(b"*")
+                    if not (self.deaf and is_list):
+                        sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, redis_writer), copy(redis_reader, writer))
+
+
+async def test_one_that_hears_no_answers_gives_its_share_up(
+    start_redis: Callable[[], "subprocess.Popen[str]"], free_port: int
+) -> None:
+    start_redis()
+    way = OneWay(free_port)
+    proxy = await asyncio.start_server(way.carry, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    first = Replica("a", f"redis://127.0.0.1:{free_port}/0")
+    second = Replica("b", f"redis://127.0.0.1:{port}/0")
+    async with first.running(), second.running():
+        await until("they share", lambda: are_split(first, second))
+        way.deaf = True
+        await until("taken over", lambda: first.share() == set(UIDS))
+        for _ in range(15):  # and it stays so, though its commands arrive
+            await asyncio.sleep(0.1)
+            assert first.share() == set(UIDS)
+        way.deaf = False
+        await until("they share again", lambda: are_split(first, second))
+    proxy.close()
 
 
 class Peer:

@@ -34,6 +34,13 @@ def test_new_endpoints_come_in_the_order_given_and_no_faster_than_may_be() -> No
     assert schedule.start_due(100.5) == [f"{number:02}" for number in range(11, 50)]
 
 
+def test_one_that_has_fallen_behind_does_not_take_up_everything_at_once() -> None:
+    schedule = ScrapeSchedule(ScrapeIntervals(busy_s=1.0, idle_s=1.0), Random(1), most_per_s=100)
+    schedule.follow([str(number) for number in range(50)], 100.0)
+    counts = [len(schedule.start_due(200.0, 0.05)) for _ in range(6)]
+    assert counts == [10, 10, 10, 10, 10, 0]
+
+
 def test_those_that_came_together_are_spread_over_an_interval_by_their_second_scrape() -> None:
     schedule = ScrapeSchedule(ScrapeIntervals(busy_s=1.0, idle_s=1.0), Random(1))
     schedule.follow([str(number) for number in range(1000)], 100.0)

@@ -64,7 +64,7 @@ class MetricsScraper:
                     self._membership_changed = False
                     self._follow(now)
                 self._notice_work(now)
-                for uid in self._schedule.start_due(now):
+                for uid in self._schedule.start_due(now, TICK_S):
                     scrapes.create_task(self._scrape(fetcher, uid))
                 await self._clock.sleep(TICK_S)
 

@@ -1,8 +1,9 @@
 """Finds the other replicas of the datalayer by leases in Redis, and so which share is one's own.
 
 Each replica renews its lease several times in its life; one whose lease has run out is gone, and
-its share is taken over. All times are Redis's own. While Redis is away every replica goes on with
-the last share.
+its share is taken over. A replica that cannot hear the answers does not renew: the others would
+count on it, and it would not know of them. All times are Redis's own. While Redis is away every
+replica goes on with the last share.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ class ReplicaLeases:
         )
         self._clock, self._shards, self._metrics, self._ready = clock, shards, metrics, ready
         self._left = False
-        self._away = False
+        self._away = True
         self._back_at = float("-inf")
 
     async def run(self) -> None:
@@ -93,8 +94,9 @@ class ReplicaLeases:
         joining = self._ready() and not self._left
         name = self._shards.replica if joining else ""
         try:
-            async with asyncio.timeout(2 * TIMEOUT_S):
-                found = await self._redis.eval(RENEW, 2, ALIVE, JOINED, name, round(LEASE_S * 1e3))
+            if self._away:
+                await self._ask("")
+            found = await self._ask(name)
         except (RedisError, OSError, TimeoutError):
             self._away = True
             return False
@@ -110,3 +112,8 @@ class ReplicaLeases:
             log.info("shares-changed", replicas=sorted(self._shards.members))
         self._metrics.replicas.set(len(ages_s))
         return True
+
+    async def _ask(self, name: str) -> Any:
+        """Renew the lease of a name, or of nobody; returns who is there, and for how many ms."""
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            return await self._redis.eval(RENEW, 2, ALIVE, JOINED, name, round(LEASE_S * 1e3))

@@ -61,7 +61,7 @@ class SourcePoller:
                 if self._membership_changed:
                     self._membership_changed = False
                     self._follow(now)
-                for uid in self._schedule.start_due(now):
+                for uid in self._schedule.start_due(now, TICK_S):
                     reads.create_task(self._poll(fetcher, uid))
                 await self._clock.sleep(TICK_S)
 

@@ -64,10 +64,15 @@ class ScrapeSchedule:
         for number, uid in enumerate(new):
             self._plan(uid, now + within_s * number / len(new))
 
-    def start_due(self, now: float) -> list[str]:
-        """The endpoints to scrape now; each is then being scraped until `finish`."""
+    def start_due(self, now: float, within_s: float = math.inf) -> list[str]:
+        """The endpoints to scrape now; each is then being scraped until `finish`.
+
+        At most as many as may begin in `within_s` seconds at twice the pace, so that a process that
+        has fallen behind does not take up everything at once.
+        """
+        most = max(1.0, 2.0 * self._most_per_s * within_s)
         started: list[str] = []
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0][0] <= now and len(started) < most:
             at, uid = heapq.heappop(self._heap)
             if self._due.get(uid) == at:
                 del self._due[uid]
