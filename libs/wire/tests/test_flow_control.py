@@ -9,7 +9,9 @@ import h2.settings
 import pytest
 
 from wire import BidiStream, Channel, Limits, Server
+from wire.asyncio_io.channel import WireChannel
 from wire.grpc.framing import frame_message
+from wire.http2.stream import Stream
 
 TINY = Limits(stream_window_bytes=4_000, connection_window_bytes=65_535)
 SMALL = Limits(stream_window_bytes=65_535, connection_window_bytes=262_144)
@@ -66,7 +68,13 @@ async def test_a_sender_is_held_back_while_the_other_end_does_not_read() -> None
             await call.done_writing()
 
         sending = asyncio.create_task(send())
-        await asyncio.sleep(0.2)
+        engine = channel._engine
+        assert isinstance(engine, WireChannel)
+        async with asyncio.timeout(20):
+            while not any(s.send_window == 0 for s in open_streams(engine)):  # noqa: ASYNC110  (windows are numbers)
+                await asyncio.sleep(0)
+        for _ in range(100):  # turns in which a sender that nobody holds back would go on
+            await asyncio.sleep(0)
         assert 3 <= sent <= 8  # the window is 65 535 bytes
         go_on.set()
         await sending
@@ -110,3 +118,7 @@ async def test_an_h2_client_with_windows_of_100_bytes_gets_its_answer() -> None:
     writer.close()
     await writer.wait_closed()
     await server.drain(0)
+
+
+def open_streams(channel: WireChannel) -> list[Stream]:
+    return [s for p in channel.protocols for s in p.connection.streams.values()]
